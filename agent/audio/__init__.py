@@ -1,0 +1,1 @@
+"""Sound as numbers: wire codecs, resampling, framing."""

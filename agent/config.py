@@ -1,0 +1,178 @@
+"""Every setting, with its default, once; validated when the program starts.
+
+Sources, the strongest first: command line, environment (`VOICE_AGENT_PORT`,
+`VOICE_AGENT_LIMITS__MAX_SESSIONS`), a TOML file (`--config`, or `VOICE_AGENT_CONFIG`),
+the defaults below.
+"""
+
+from __future__ import annotations
+
+import os
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+from agent.errors import ConfigError
+
+ENV_PREFIX = "VOICE_AGENT_"
+CONFIG_FILE_ENV = "VOICE_AGENT_CONFIG"
+
+Milliseconds = Annotated[int, Field(ge=0, le=600_000)]
+
+
+class Group(BaseModel):
+    """A group of settings; unknown keys are refused so that a typo is not ignored."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ScorerName(StrEnum):
+    """Which model says whether a frame is speech."""
+
+    AUTO = "auto"  # the best that is installed
+    CASCADE = "cascade"
+    SILERO = "silero"
+    WEBRTC = "webrtc"
+
+
+class VadSettings(Group):
+    """How speech is found. Times are rounded up to whole 32 ms frames."""
+
+    scorer: ScorerName = ScorerName.AUTO
+    # Silero's own recommendation for start; the lower bound to go on is 0.15 below it.
+    threshold: float = Field(0.5, gt=0.0, lt=1.0)
+    prefix_padding_ms: Milliseconds = 300
+    hearing_after_ms: Milliseconds = 64
+    min_speech_ms: Milliseconds = 120
+    misfire_silence_ms: Milliseconds = 200
+    early_pause_ms: Milliseconds = 180
+    silence_duration_ms: Milliseconds = 500
+    max_turn_s: float = Field(120.0, gt=30.0, le=3600.0)
+    # From here on the pause that is needed to cut a clip shrinks; at the hard limit the
+    # cut falls on the quietest frame of the last `cut_window_s`.
+    clip_soft_limit_s: float = Field(20.0, gt=1.0, lt=30.0)
+    clip_hard_limit_s: float = Field(29.5, gt=1.0, lt=30.0)
+    cut_window_s: float = Field(5.0, gt=0.1, lt=15.0)
+    # Uncommitted audio of a client that ends its turns itself.
+    max_manual_turn_s: float = Field(600.0, gt=0.0, le=7200.0)
+
+    @model_validator(mode="after")
+    def _limits_are_ordered(self) -> VadSettings:
+        if not self.clip_soft_limit_s < self.clip_hard_limit_s:
+            raise ValueError("clip_soft_limit_s must be below clip_hard_limit_s")
+        if not self.cut_window_s < self.clip_hard_limit_s:
+            raise ValueError("cut_window_s must be below clip_hard_limit_s")
+        return self
+
+
+class Limits(Group):
+    """What a stranger can make this server do at most."""
+
+    max_sessions: int = Field(256, ge=1)
+    max_message_bytes: int = Field(8 * 1024 * 1024, ge=1024)
+    max_items: int = Field(1000, ge=1)
+    max_item_chars: int = Field(100_000, ge=1)
+    max_session_s: float = Field(3600.0, gt=0.0)
+    idle_timeout_s: float = Field(900.0, gt=0.0)
+    # How long before either of them strikes a client that asked for our events is told.
+    expiry_warning_s: float = Field(60.0, ge=0.0)
+    # Audio that has arrived and is not processed yet; beyond it the socket is not read.
+    max_audio_backlog_s: float = Field(60.0, gt=0.0)
+    shutdown_grace_s: float = Field(20.0, ge=0.0)
+
+
+class EngineName(StrEnum):
+    """Which engine hears and answers."""
+
+    AUTO = "auto"  # gemma when a checkpoint is given or on the machine, else small
+    SMALL = "small"
+    GEMMA = "gemma"
+
+
+class Settings(BaseSettings):
+    """All settings of the server."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=ENV_PREFIX, env_nested_delimiter="__", extra="forbid", frozen=True
+    )
+
+    engine: EngineName = EngineName.AUTO
+    model: str | None = None
+    host: str = "127.0.0.1"
+    port: int = Field(8080, ge=0, le=65535)
+    api_key_file: Path | None = None
+    api_key: SecretStr | None = None
+    # Origins of pages that may connect beside the page served here, e.g. "https://kiosk.lan".
+    allowed_origins: tuple[str, ...] = ()
+    # Host names this server is reached by beside the one it is bound to.
+    allowed_hosts: tuple[str, ...] = ()
+    instructions: str = (
+        "You are a friendly voice assistant. Answer in one or two short, plain sentences."
+    )
+    language: str | None = None
+    temperature: float = Field(0.7, ge=0.0, le=2.0)
+    max_output_tokens: int = Field(512, ge=1, le=32_768)
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    vad: VadSettings = VadSettings()
+    limits: Limits = Limits()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Command line (init) over environment over the TOML file."""
+        del dotenv_settings, file_secret_settings
+        toml_file = os.environ.get(CONFIG_FILE_ENV)
+        sources = (init_settings, env_settings)
+        if not toml_file:
+            return sources
+        return (*sources, TomlConfigSettingsSource(settings_cls, Path(toml_file)))
+
+    def load_api_key(self) -> SecretStr | None:
+        """The API key, from the setting or its file; None when there is none.
+
+        Raises:
+            ConfigError: The file cannot be read or is empty.
+        """
+        if self.api_key_file is None:
+            return self.api_key
+        try:
+            key = self.api_key_file.read_text(encoding="utf-8").strip()
+        except OSError as error:
+            raise ConfigError(f"api_key_file: {error}") from error
+        if not key:
+            raise ConfigError(f"api_key_file: {self.api_key_file} is empty; put the key in it")
+        return SecretStr(key)
+
+
+def load_settings(**command_line: object) -> Settings:
+    """Read and check all settings; options that are None count as not given.
+
+    Raises:
+        ConfigError: A setting is unknown or out of range; the message names it.
+    """
+    given = {name: value for name, value in command_line.items() if value is not None}
+    config_file = os.environ.get(CONFIG_FILE_ENV)
+    if config_file and not Path(config_file).is_file():
+        raise ConfigError(f"{CONFIG_FILE_ENV}: there is no file {config_file}")
+    try:
+        return Settings(**given)  # type: ignore[arg-type]  # validated by pydantic
+    except ValidationError as error:
+        problems = "; ".join(
+            f"{'.'.join(str(part) for part in problem['loc']) or 'settings'}: {problem['msg']}"
+            for problem in error.errors()
+        )
+        raise ConfigError(problems) from error

@@ -1,0 +1,1 @@
+"""What hears and answers: the engine contract and the engines behind it."""

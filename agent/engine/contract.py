@@ -1,0 +1,381 @@
+"""What every engine promises: Engine, Conversation, Branch.
+
+An engine holds many conversations. A conversation is a list of items plus at most one
+*open utterance*: speech that is being heard now. A *branch* continues from the present
+state (open utterance included) without changing it, and is then adopted or dropped.
+
+    engine.start()
+    conversation = engine.open(settings, history=items)
+    conversation.hear(samples); … ; conversation.pause(); conversation.hear(samples); …
+    committed = await conversation.commit("item_1")
+    branch = conversation.branch(BranchRequest(BranchKind.ANSWER))
+    async for piece in branch: …            # TextDelta …, then one BranchDone
+    conversation.adopt(branch, "item_2", upto=len(text_the_client_got))
+
+Rules that hold for every implementation:
+
+- Methods that are not `async` return at once and never block the caller's event loop;
+  their effects happen in call order. All are called from one event loop thread.
+- Nothing here knows the wire protocol, a clock or a socket.
+- A conversation is a pure function of its settings, its items and its open utterance:
+  it can be rebuilt from them on any engine at any time (crash, reconnect, move).
+- Audio is float32, mono, 16 kHz, in [-1, 1]. A clip is what the model hears in one piece
+  and is always shorter than `MAX_CLIP_SAMPLES`; a longer turn is several clips of one item.
+
+Implementations: `agent.engine.small` (in the engine's process) and
+`agent.engine.supervisor` (the gateway's side of that process).
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+import numpy as np
+from numpy.typing import NDArray
+
+Samples = NDArray[np.float32]
+"""float32[T], mono, 16 kHz, in [-1, 1]."""
+
+SAMPLE_RATE_HZ = 16_000
+MAX_CLIP_SAMPLES = 30 * SAMPLE_RATE_HZ
+"""Exclusive upper bound: Gemma 4's feature extractor cuts at 480,000 samples, silently."""
+
+
+class Role(StrEnum):
+    """Who an item belongs to."""
+
+    SYSTEM = "system"
+    USER = "user"
+    ASSISTANT = "assistant"
+    TOOL = "tool"
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """Text content of an item."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Speech:
+    """Spoken content of an item.
+
+    Attributes:
+        clips: 16-bit little-endian PCM, mono, 16 kHz; one bytes object a clip, each shorter
+            than `MAX_CLIP_SAMPLES`. Empty when the audio is no longer kept.
+        transcript: What was said, once it is known. A conversation can be rebuilt from
+            either; one of the two is always there.
+    """
+
+    clips: tuple[bytes, ...] = ()
+    transcript: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """The assistant asked for a tool; `arguments` is JSON text."""
+
+    call_id: str
+    name: str
+    arguments: str
+
+
+@dataclass(frozen=True, slots=True)
+class ToolResult:
+    """What the tool answered."""
+
+    call_id: str
+    output: str
+
+
+Content = Text | Speech | ToolCall | ToolResult
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One entry of a conversation's history."""
+
+    id: str
+    role: Role
+    content: tuple[Content, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ConversationSettings:
+    """What a conversation is opened with and may change between turns.
+
+    Attributes:
+        instructions: The system prompt; empty for none.
+        tools: Function tools in the protocol's JSON shape.
+        language: BCP-47 code of the speech, or None to detect it.
+    """
+
+    instructions: str = ""
+    tools: tuple[dict[str, object], ...] = ()
+    language: str | None = None
+
+
+class BranchKind(StrEnum):
+    """What a branch is for; it decides the prompt after the audio."""
+
+    ANSWER = "answer"
+    TRANSCRIPT = "transcript"
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How a branch decodes.
+
+    Attributes:
+        max_output_tokens: None for the engine's own limit.
+        temperature: None for the engine's default; 0 is greedy.
+        seed: None for a fresh one.
+    """
+
+    max_output_tokens: int | None = None
+    temperature: float | None = None
+    seed: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class BranchRequest:
+    """One continuation of a conversation.
+
+    Attributes:
+        kind: What it is for.
+        item_id: For a transcript: the committed item to transcribe; None means the open
+            utterance as heard so far.
+        instructions: Replaces the conversation's instructions for this branch only.
+        context: Replaces the conversation's items for this branch only (out-of-band
+            responses with their own input); None means the conversation as it is.
+        limits: How to decode.
+    """
+
+    kind: BranchKind
+    item_id: str | None = None
+    instructions: str | None = None
+    context: tuple[Item, ...] | None = None
+    limits: Limits = field(default_factory=Limits)
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens that one piece of work took in and gave out.
+
+    Attributes:
+        text_tokens: Text tokens of the prompt.
+        audio_tokens: Audio tokens of the prompt.
+        cached_tokens: How many of these were already resident.
+        output_tokens: Tokens generated.
+    """
+
+    text_tokens: int = 0
+    audio_tokens: int = 0
+    cached_tokens: int = 0
+    output_tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class TextDelta:
+    """More text of a branch; whole characters, never half a UTF-8 sequence."""
+
+    text: str
+
+
+class FinishReason(StrEnum):
+    """Why a branch ended."""
+
+    STOP = "stop"
+    MAX_OUTPUT_TOKENS = "max_output_tokens"
+    CANCELLED = "cancelled"
+
+
+@dataclass(frozen=True, slots=True)
+class BranchDone:
+    """The last piece of every branch that did not fail.
+
+    Attributes:
+        reason: Why it ended.
+        usage: What it cost.
+        stages_ms: Where the time until the first text went, by stage name, in
+            milliseconds, as far as the engine knows (`recognition`, `prompt`, …).
+    """
+
+    reason: FinishReason
+    usage: Usage
+    stages_ms: dict[str, float] = field(default_factory=dict)
+
+
+BranchPiece = TextDelta | BranchDone
+
+
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """What became of a committed utterance.
+
+    Attributes:
+        usage: What hearing it cost.
+        transcript: The words, from engines that work on words; None from engines that
+            hear audio itself.
+    """
+
+    usage: Usage
+    transcript: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class EngineInfo:
+    """What an engine is and can do; the same for its whole life.
+
+    Attributes:
+        name: `small`, `gemma`, `remote`.
+        model: The model as a client sees it (`/v1/models`).
+        note: A sentence for people, shown on every surface, or empty. The embedded
+            engine says here that it is demo quality and how to get Gemma 4.
+        context_tokens: Longest prompt plus answer.
+        images: Whether items may hold images.
+    """
+
+    name: str
+    model: str
+    note: str = ""
+    context_tokens: int = 0
+    images: bool = False
+
+
+ProgressCallback = Callable[[str, float | None], None]
+"""Called with (what is being done, fraction done 0…1 or None when unknown)."""
+
+
+class Branch(ABC):
+    """One continuation; iterate it for `BranchPiece`s.
+
+    Iterating raises `EngineError` when the engine fails. The last piece of a branch that
+    did not fail is a `BranchDone`; after `cancel()` that is one with
+    `FinishReason.CANCELLED`, within one decoding step.
+    """
+
+    @abstractmethod
+    def __aiter__(self) -> AsyncIterator[BranchPiece]:
+        """Iterate the pieces; one consumer, once."""
+
+    @abstractmethod
+    def cancel(self) -> None:
+        """Stop decoding; harmless when already done."""
+
+
+class Conversation(ABC):
+    """One conversation's state inside an engine."""
+
+    @abstractmethod
+    def configure(self, settings: ConversationSettings) -> None:
+        """Change instructions, tools or language from the next branch on."""
+
+    @abstractmethod
+    def hear(self, samples: Samples) -> None:
+        """Add speech to the open utterance's open clip; opens one if there is none.
+
+        Raises:
+            ClipTooLong: The open clip would reach `MAX_CLIP_SAMPLES`; nothing was heard.
+        """
+
+    @abstractmethod
+    def cut(self, keep_samples: int) -> None:
+        """End the open clip after its first `keep_samples` samples.
+
+        What was heard after them begins the next clip of the same utterance.
+
+        Raises:
+            ValueError: `keep_samples` is not within 1 … the samples of the open clip.
+        """
+
+    @abstractmethod
+    def pause(self) -> None:
+        """The speaker paused: what was heard so far may be all. Start early work.
+
+        Samples heard between `pause()` and `resume()` are silence; work started at the
+        pause stays valid for `commit()` if no `resume()` comes.
+        """
+
+    @abstractmethod
+    def resume(self) -> None:
+        """The speaker went on: drop what `pause()` started."""
+
+    @abstractmethod
+    def forget(self) -> None:
+        """Drop the open utterance: back to the last commit. Harmless without one."""
+
+    @abstractmethod
+    def commit(self, item_id: str, after: str | None = None) -> Awaitable[Committed]:
+        """Close the open utterance as a user item after item `after` (None: at the end).
+
+        The item is part of the conversation as soon as this returns; the awaitable gives
+        what became of it and may be left unawaited.
+        """
+
+    @abstractmethod
+    def branch(self, request: BranchRequest) -> Branch:
+        """Continue from the state as it is now, without changing it."""
+
+    @abstractmethod
+    def adopt(self, branch: Branch, item_id: str, upto: int, after: str | None = None) -> None:
+        """Keep a branch's first `upto` characters as an assistant item.
+
+        It goes after item `after` (None: at the end): the user may have spoken a short
+        turn while the answer was given. `upto=0` keeps nothing and adds no item. The
+        branch is cancelled if still running.
+        """
+
+    @abstractmethod
+    def insert(self, item: Item, after: str | None = None, *, head: bool = False) -> None:
+        """Add an item after item `after`; at the end when None; first when `head`."""
+
+    @abstractmethod
+    def truncate(self, item_id: str, upto: int) -> None:
+        """Cut an assistant item's text to its first `upto` characters."""
+
+    @abstractmethod
+    def delete(self, item_id: str) -> None:
+        """Remove an item."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Free everything; the conversation cannot be used again."""
+
+    @property
+    @abstractmethod
+    def backlog_s(self) -> float:
+        """Seconds of committed speech that are not understood yet; callers slow down on it."""
+
+
+class Engine(ABC):
+    """Holds a model and many conversations."""
+
+    @property
+    @abstractmethod
+    def info(self) -> EngineInfo:
+        """What this engine is and can do."""
+
+    @abstractmethod
+    async def start(self, progress: ProgressCallback) -> None:
+        """Load, warm up and get ready.
+
+        Raises:
+            EngineError: It cannot run here; the message says what is missing.
+        """
+
+    @abstractmethod
+    def open(self, settings: ConversationSettings, history: Sequence[Item] = ()) -> Conversation:
+        """Open a conversation, from its items if it lived before.
+
+        Raises:
+            EngineBusy: No place for another conversation.
+        """
+
+    @abstractmethod
+    async def stop(self) -> None:
+        """Free everything."""

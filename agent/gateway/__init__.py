@@ -1,0 +1,1 @@
+"""The server: sockets, limits and the driver that joins session and engine."""

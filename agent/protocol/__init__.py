@@ -1,0 +1,1 @@
+"""The OpenAI Realtime wire protocol: parse, validate, serialise."""

@@ -1,0 +1,1 @@
+"""The sans-I/O session: a conversation without clock, socket, thread or await."""

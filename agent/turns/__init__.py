@@ -1,0 +1,1 @@
+"""Turn-taking: what a turn event means and how long to wait."""
