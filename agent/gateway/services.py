@@ -1,0 +1,51 @@
+"""What every session of one server shares, and what one client asked for in its URL."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from agent.config import Settings
+    from agent.engine.contract import Engine
+    from agent.metrics import Metrics
+    from agent.vad.hub import VadHub
+
+EXTENSIONS = frozenset({"timings"})
+"""Extensions of the protocol that a client can switch on with `?extensions=a,b`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """The parts that all sessions of a server share; passed in, never global."""
+
+    settings: Settings
+    engine: Engine
+    hub: VadHub
+    metrics: Metrics
+
+
+@dataclass(frozen=True, slots=True)
+class SessionQuery:
+    """The query of the URL a session was opened with.
+
+    Attributes:
+        model: `?model=`; any name is accepted, the server has one engine.
+        intent: `?intent=`, or None.
+        extensions: `?extensions=`, those that this server knows.
+    """
+
+    model: str | None = None
+    intent: str | None = None
+    extensions: frozenset[str] = frozenset()
+
+    @classmethod
+    def parse(cls, query: Mapping[str, str]) -> SessionQuery:
+        """Read a URL's query; empty values count as absent, unknown extensions are ignored."""
+        asked = {name.strip() for name in query.get("extensions", "").split(",")}
+        return cls(
+            model=query.get("model") or None,
+            intent=query.get("intent") or None,
+            extensions=EXTENSIONS & asked,
+        )

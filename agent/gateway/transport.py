@@ -1,0 +1,75 @@
+"""What a session's driver needs of a connection, whatever carries it.
+
+A transport moves whole messages and knows nothing of what they mean. One driver uses it:
+one task receives, any task of the same event loop sends.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Protocol
+
+from agent.errors import VoiceAgentError
+
+# Close codes of RFC 6455 (section 7.4.1) and of IANA's registry that this server uses.
+CLOSE_NORMAL = 1000
+CLOSE_GOING_AWAY = 1001
+CLOSE_POLICY = 1008
+CLOSE_TOO_BIG = 1009
+CLOSE_INTERNAL_ERROR = 1011
+CLOSE_TRY_AGAIN_LATER = 1013
+CLOSE_UNAUTHORIZED = 3000
+
+MAX_CLOSE_REASON_BYTES = 123
+"""A control frame holds 125 bytes, two of them the code (RFC 6455, section 5.5)."""
+
+
+class TransportClosed(VoiceAgentError):
+    """The connection has ended: the peer left, was too slow, or we closed it.
+
+    Attributes:
+        code: WebSocket close code; 1006 when the peer vanished without one.
+        reason: Text that came with it, or ours.
+    """
+
+    def __init__(self, code: int, reason: str = "") -> None:
+        super().__init__(code, reason)
+        self.code = code
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"closed with {self.code}" + (f" ({self.reason})" if self.reason else "")
+
+
+class Transport(Protocol):
+    """One connection to one client."""
+
+    name: str
+    """What carries it, for logs: `websocket`, `webrtc`."""
+
+    async def receive(self) -> str | bytes:
+        """Wait for the next message: text is one JSON event, bytes are raw audio.
+
+        A message above the size limit is not returned: the transport answers it with an
+        `error` event and waits for the next one. Not reading slows the peer down.
+        Cancelling loses no message.
+
+        Raises:
+            TransportClosed: The connection has ended; also for every later call.
+        """
+
+    async def send(self, event: Mapping[str, object]) -> None:
+        """Send one JSON event after all those sent before it.
+
+        Returns as soon as the event is queued, without waiting for the network; a peer
+        that reads too slowly for the bounded queue is closed with 1013.
+
+        Raises:
+            TransportClosed: The connection has ended or is being closed.
+        """
+
+    async def close(self, code: int, reason: str) -> None:
+        """Send what is queued, then close. Harmless when closed already.
+
+        `reason` is cut to `MAX_CLOSE_REASON_BYTES` bytes of UTF-8.
+        """
