@@ -2,7 +2,7 @@
 
 An engine holds many conversations. A conversation is a list of items plus at most one
 *open utterance*: speech that is being heard now. A *branch* continues from the present
-state (open utterance included) without changing it, and is then adopted or dropped.
+state without changing it, and is then adopted or dropped.
 
     engine.start()
     conversation = engine.open(settings, history=items)
@@ -150,15 +150,19 @@ class BranchRequest:
         item_id: For a transcript: the committed item to transcribe; None means the open
             utterance as heard so far.
         instructions: Replaces the conversation's instructions for this branch only.
-        context: Replaces the conversation's items for this branch only (out-of-band
-            responses with their own input); None means the conversation as it is.
+        context: Replaces the conversation's items for this branch only (responses with
+            their own input); a string is the id of an item of this conversation. None
+            means the conversation as it is.
+        include_open: Whether an ANSWER also sees the open utterance (an early answer). An
+            answer asked for while somebody speaks sees the committed items alone.
         limits: How to decode.
     """
 
     kind: BranchKind
     item_id: str | None = None
     instructions: str | None = None
-    context: tuple[Item, ...] | None = None
+    context: tuple[Item | str, ...] | None = None
+    include_open: bool = False
     limits: Limits = field(default_factory=Limits)
 
 
