@@ -7,7 +7,7 @@ the defaults below.
 
 from __future__ import annotations
 
-import os
+import tomllib
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Literal
@@ -17,13 +17,13 @@ from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
+    SettingsError,
     TomlConfigSettingsSource,
 )
 
 from agent.errors import ConfigError
 
 ENV_PREFIX = "VOICE_AGENT_"
-CONFIG_FILE_ENV = "VOICE_AGENT_CONFIG"
 
 Milliseconds = Annotated[int, Field(ge=0, le=600_000)]
 
@@ -104,6 +104,8 @@ class Settings(BaseSettings):
         env_prefix=ENV_PREFIX, env_nested_delimiter="__", extra="forbid", frozen=True
     )
 
+    # The TOML file that the weakest of these settings come from.
+    config: Path | None = None
     engine: EngineName = EngineName.AUTO
     model: str | None = None
     host: str = "127.0.0.1"
@@ -135,11 +137,11 @@ class Settings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Command line (init) over environment over the TOML file."""
         del dotenv_settings, file_secret_settings
-        toml_file = os.environ.get(CONFIG_FILE_ENV)
         sources = (init_settings, env_settings)
+        toml_file = init_settings().get("config") or env_settings().get("config")
         if not toml_file:
             return sources
-        return (*sources, TomlConfigSettingsSource(settings_cls, Path(toml_file)))
+        return (*sources, TomlConfigSettingsSource(settings_cls, _existing_file(toml_file)))
 
     def load_api_key(self) -> SecretStr | None:
         """The API key, from the setting or its file; None when there is none.
@@ -165,14 +167,23 @@ def load_settings(**command_line: object) -> Settings:
         ConfigError: A setting is unknown or out of range; the message names it.
     """
     given = {name: value for name, value in command_line.items() if value is not None}
-    config_file = os.environ.get(CONFIG_FILE_ENV)
-    if config_file and not Path(config_file).is_file():
-        raise ConfigError(f"{CONFIG_FILE_ENV}: there is no file {config_file}")
     try:
         return Settings(**given)  # type: ignore[arg-type]  # validated by pydantic
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ConfigError(f"config: the file cannot be read as TOML: {error}") from error
+    except SettingsError as error:  # an environment variable with a list or a group in it
+        raise ConfigError(f"{error}; write it as JSON") from error
     except ValidationError as error:
         problems = "; ".join(
             f"{'.'.join(str(part) for part in problem['loc']) or 'settings'}: {problem['msg']}"
             for problem in error.errors()
         )
         raise ConfigError(problems) from error
+
+
+def _existing_file(path: str | Path) -> Path:
+    """The path; pydantic-settings would take a missing file for an empty one."""
+    file = Path(path)
+    if not file.is_file():
+        raise ConfigError(f"config: there is no file {file}")
+    return file

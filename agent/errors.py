@@ -12,6 +12,7 @@ that met it fails with a clear status.
     └── LocalError             our side
         ├── ConfigError        a setting is wrong or does not fit another
         ├── ModelStoreError    a model file is missing, corrupt or cannot be fetched
+        ├── ConnectionFailed   a client cannot reach its server, lost it or waited in vain
         └── EngineError        the engine could not do the work
             ├── EngineUnavailable   it is starting, restarting, or has gone
             ├── EngineBusy          no place for another conversation or branch
@@ -84,6 +85,20 @@ class ModelStoreError(LocalError):
     """A model file is missing, corrupt or cannot be fetched; the message says what to do."""
 
     code = "model_error"
+
+
+class ConnectionFailed(LocalError):
+    """A client cannot reach its server, lost it or waited in vain; it says what to do.
+
+    Attributes:
+        close_code: The WebSocket close code when an open connection ended, else None.
+    """
+
+    code = "connection_failed"
+
+    def __init__(self, message: str, *, close_code: int | None = None) -> None:
+        super().__init__(message)
+        self.close_code = close_code
 
 
 class EngineError(LocalError):
