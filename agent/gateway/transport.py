@@ -14,9 +14,12 @@ from agent.errors import VoiceAgentError
 # Close codes of RFC 6455 (section 7.4.1) and of IANA's registry that this server uses.
 CLOSE_NORMAL = 1000
 CLOSE_GOING_AWAY = 1001
+CLOSE_NO_CODE = 1005  # never sent: the peer's close frame was empty
+CLOSE_LOST = 1006  # never sent: there was no close frame
 CLOSE_POLICY = 1008
 CLOSE_TOO_BIG = 1009
 CLOSE_INTERNAL_ERROR = 1011
+CLOSE_RESTARTING = 1012
 CLOSE_TRY_AGAIN_LATER = 1013
 CLOSE_UNAUTHORIZED = 3000
 
@@ -30,12 +33,14 @@ class TransportClosed(VoiceAgentError):
     Attributes:
         code: WebSocket close code; 1006 when the peer vanished without one.
         reason: Text that came with it, or ours.
+        by_peer: Whether the peer ended it, or was lost; else we closed it.
     """
 
-    def __init__(self, code: int, reason: str = "") -> None:
+    def __init__(self, code: int, reason: str = "", *, by_peer: bool = False) -> None:
         super().__init__(code, reason)
         self.code = code
         self.reason = reason
+        self.by_peer = by_peer
 
     def __str__(self) -> str:
         return f"closed with {self.code}" + (f" ({self.reason})" if self.reason else "")

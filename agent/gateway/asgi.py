@@ -1,0 +1,192 @@
+"""The routes of the server as one Starlette application."""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass
+from pathlib import Path
+
+import structlog
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Mount, Route, WebSocketRoute
+from starlette.websockets import WebSocket
+
+from agent import metrics
+from agent.errors import InvalidEvent, RemoteError
+from agent.gateway.auth import KeyCheck, SourceRules
+from agent.gateway.guard import Guard
+from agent.gateway.pages import Pages, web_client_folder
+from agent.gateway.refusals import Refusal, refuse_websocket
+from agent.gateway.services import Services, SessionQuery
+from agent.gateway.sessions import DriverFactory, Phase, Sessions, outcome
+from agent.gateway.transport import (
+    CLOSE_GOING_AWAY,
+    CLOSE_INTERNAL_ERROR,
+    CLOSE_NORMAL,
+    CLOSE_POLICY,
+    TransportClosed,
+)
+from agent.gateway.websocket import WebSocketTransport
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Gateway:
+    """What the routes work with; `app.state.gateway`."""
+
+    services: Services
+    sessions: Sessions
+    make_driver: DriverFactory
+
+
+def create_app(
+    services: Services,
+    make_driver: DriverFactory,
+    *,
+    key: bytes | None = None,
+    web_client: Path | None = None,
+) -> Starlette:
+    """The application; `app.state.gateway.sessions.phase` decides when it admits sessions.
+
+    Args:
+        services: Shared by all sessions.
+        make_driver: Makes the driver of each new session.
+        key: What clients must present; None accepts all.
+        web_client: Folder of the page; None for the one of this package.
+    """
+    settings = services.settings
+    rules = SourceRules(settings.host, settings.allowed_hosts, settings.allowed_origins)
+    app = Starlette(
+        routes=[
+            WebSocketRoute("/v1/realtime", realtime),
+            Route("/v1/models", models),
+            Route("/healthz", healthz),
+            Route("/readyz", readyz),
+            Route("/metrics", prometheus),
+            WebSocketRoute("/{path:path}", no_such_websocket),
+            Mount("/", Pages(web_client or web_client_folder())),
+        ],
+        middleware=[
+            Middleware(Guard, rules=rules, key_check=KeyCheck(key), metrics=services.metrics)
+        ],
+        exception_handlers={HTTPException: http_error},
+    )
+    app.state.gateway = Gateway(
+        services, Sessions(settings.limits.max_sessions, services.metrics), make_driver
+    )
+    return app
+
+
+async def realtime(websocket: WebSocket) -> None:
+    """`/v1/realtime`: one session, from its handshake to its end."""
+    gateway: Gateway = websocket.app.state.gateway
+    query = SessionQuery.parse(websocket.query_params)
+    refusal = _intent_refusal(query) or gateway.sessions.refusal()
+    if refusal is not None:
+        await refuse_websocket(websocket, refusal, gateway.services.metrics)
+        return
+    session_id = f"sess_{secrets.token_hex(12)}"
+    with gateway.sessions.slot(), structlog.contextvars.bound_contextvars(session_id=session_id):
+        try:
+            transport = await WebSocketTransport.accept(
+                websocket, gateway.services.settings.limits.max_message_bytes
+            )
+        except TransportClosed:
+            log.info("client left during the handshake")
+            return
+        await _serve(gateway, session_id, transport, query)
+
+
+async def _serve(
+    gateway: Gateway, session_id: str, transport: WebSocketTransport, query: SessionQuery
+) -> None:
+    """Run a session's driver; whatever it raises ends here and ends this session only."""
+    failed = False
+    try:
+        await gateway.sessions.run(
+            gateway.make_driver(session_id, transport, gateway.services, query)
+        )
+    except TransportClosed:
+        log.debug("driver left the end of its connection to the gateway")
+    except Exception:
+        failed = True
+        log.exception("session failed")
+        await transport.close(CLOSE_INTERNAL_ERROR, "internal error; the session is lost")
+    finally:
+        draining = gateway.sessions.phase is Phase.DRAINING
+        await transport.close(CLOSE_GOING_AWAY if draining else CLOSE_NORMAL, "")
+        label = outcome(transport.ended, failed=failed)
+        gateway.services.metrics.sessions.labels(label).inc()
+
+
+async def models(request: Request) -> Response:
+    """`/v1/models`: the one model there is, and what people should know about it."""
+    info = request.app.state.gateway.services.engine.info
+    model = {
+        "id": info.model,
+        "object": "model",
+        "created": 0,
+        "owned_by": "voice-agent",
+        "note": info.note,
+    }
+    return JSONResponse({"object": "list", "data": [model]})
+
+
+async def healthz(request: Request) -> Response:
+    """`/healthz`: this process answers."""
+    del request
+    return JSONResponse({"status": "alive"})
+
+
+async def readyz(request: Request) -> Response:
+    """`/readyz`: whether a session may be opened now, or why not."""
+    sessions: Sessions = request.app.state.gateway.sessions
+    refusal = sessions.refusal()
+    if refusal is None:
+        return JSONResponse({"status": "ready"})
+    body = {"status": "not ready", "phase": sessions.phase, "reason": str(refusal.error)}
+    return JSONResponse(body, refusal.status, headers=dict(refusal.headers))
+
+
+async def prometheus(request: Request) -> Response:
+    """`/metrics`: for Prometheus."""
+    services: Services = request.app.state.gateway.services
+    return Response(services.metrics.render(), headers={"Content-Type": metrics.CONTENT_TYPE})
+
+
+async def no_such_websocket(websocket: WebSocket) -> None:
+    """Any other WebSocket address."""
+    gateway: Gateway = websocket.app.state.gateway
+    error = InvalidEvent(
+        f"there is no WebSocket at {websocket.url.path[:200]}; the session is at /v1/realtime",
+        code="not_found",
+    )
+    await refuse_websocket(websocket, Refusal(error, 404, CLOSE_POLICY), gateway.services.metrics)
+
+
+async def http_error(request: Request, error: Exception) -> Response:
+    """404, 405 and the like, in the protocol's error shape."""
+    assert isinstance(error, HTTPException)
+    cause = RemoteError(
+        f"{request.method} {request.url.path[:200]}: {error.detail}",
+        code=error.detail.lower().replace(" ", "_"),
+    )
+    return Refusal(cause, error.status_code, CLOSE_POLICY, headers=error.headers or {}).response()
+
+
+def _intent_refusal(query: SessionQuery) -> Refusal | None:
+    """Session types that the URL can ask for and this server does not serve."""
+    if query.intent is None:
+        return None
+    error = InvalidEvent(
+        f"sessions of type {query.intent[:100]!r} are not served; leave intent out for a "
+        "conversation",
+        code="session_type_not_served",
+        param="intent",
+    )
+    return Refusal(error, 400, CLOSE_POLICY)

@@ -1,0 +1,152 @@
+"""Which sessions are open, whether another may be, and how all of them end."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import StrEnum
+from typing import Protocol
+
+import structlog
+
+from agent.errors import EngineUnavailable, LimitExceeded
+from agent.gateway.refusals import Refusal
+from agent.gateway.services import Services, SessionQuery
+from agent.gateway.transport import (
+    CLOSE_GOING_AWAY,
+    CLOSE_INTERNAL_ERROR,
+    CLOSE_LOST,
+    CLOSE_POLICY,
+    CLOSE_RESTARTING,
+    CLOSE_TRY_AGAIN_LATER,
+    Transport,
+    TransportClosed,
+)
+from agent.metrics import Metrics
+
+log = structlog.get_logger()
+
+SHUTDOWN_MARGIN_S = 0.5
+"""What a driver may take beyond its grace time before its session is ended for it."""
+
+
+class Driver(Protocol):
+    """Runs one session over one transport."""
+
+    async def run(self) -> None:
+        """Serve the session until it or its connection ends."""
+
+    async def shut_down(self, grace_s: float) -> None:
+        """Let an answer in progress end within `grace_s` seconds, then close with 1001."""
+
+
+class DriverFactory(Protocol):
+    """Makes the driver of a new session."""
+
+    def __call__(
+        self, session_id: str, transport: Transport, services: Services, query: SessionQuery
+    ) -> Driver:
+        """Make a driver; it does nothing until it is run."""
+
+
+class Phase(StrEnum):
+    """What the server is doing."""
+
+    LOADING = "loading"
+    READY = "ready"
+    DRAINING = "draining"
+
+
+class Sessions:
+    """All open sessions of a server.
+
+    Attributes:
+        phase: Sessions are admitted only when `READY`.
+    """
+
+    def __init__(self, limit: int, metrics: Metrics) -> None:
+        """At most `limit` sessions at a time."""
+        self.phase = Phase.LOADING
+        self._limit = limit
+        self._metrics = metrics
+        self._count = 0
+        self._running: dict[Driver, asyncio.Task[None]] = {}
+
+    def refusal(self) -> Refusal | None:
+        """Why no session may be opened now, or None when one may."""
+        if self.phase is Phase.LOADING:
+            return Refusal(
+                EngineUnavailable("the model is still loading; try again in a few seconds"),
+                503,
+                CLOSE_RESTARTING,
+                headers={"Retry-After": "2"},
+            )
+        if self.phase is Phase.DRAINING:
+            error = LimitExceeded("the server is shutting down", code="shutting_down")
+            return Refusal(error, 503, CLOSE_GOING_AWAY, headers={"Retry-After": "5"})
+        if self._count >= self._limit:
+            error = LimitExceeded(
+                f"all {self._limit} sessions of this server are in use; try again later",
+                code="session_limit_reached",
+            )
+            return Refusal(error, 503, CLOSE_TRY_AGAIN_LATER, headers={"Retry-After": "10"})
+        return None
+
+    @contextmanager
+    def slot(self) -> Iterator[None]:
+        """Count one session in, from before its handshake to after its end."""
+        self._count += 1
+        self._metrics.sessions_open.inc()
+        try:
+            yield
+        finally:
+            self._count -= 1
+            self._metrics.sessions_open.dec()
+
+    async def run(self, driver: Driver) -> None:
+        """Run a driver until it ends, or `drain` ends it; raises what the driver raised."""
+        task = asyncio.ensure_future(driver.run())
+        self._running[driver] = task
+        try:
+            await asyncio.wait({task})
+        finally:
+            task.cancel()
+            del self._running[driver]
+        if not task.cancelled():
+            task.result()
+
+    async def drain(self, grace_s: float) -> None:
+        """Admit nobody, and end every session within `grace_s` and a little."""
+        self.phase = Phase.DRAINING
+        if not self._running:
+            return
+        log.info("draining", sessions=len(self._running), grace_s=grace_s)
+        running = dict(self._running)
+        goodbyes = [asyncio.ensure_future(driver.shut_down(grace_s)) for driver in running]
+        await asyncio.wait([*goodbyes, *running.values()], timeout=grace_s + SHUTDOWN_MARGIN_S)
+        for goodbye in goodbyes:
+            goodbye.cancel()
+        for result in await asyncio.gather(*goodbyes, return_exceptions=True):
+            if isinstance(result, Exception):
+                log.error("session did not shut down", exc_info=result)
+        for task in running.values():
+            task.cancel()
+
+
+def outcome(ended: TransportClosed | None, *, failed: bool) -> str:
+    """The metric's label for how a session ended."""
+    if failed or ended is None:
+        return "error"
+    if ended.code == CLOSE_TRY_AGAIN_LATER:
+        return "slow_reader"
+    if ended.by_peer:
+        return "lost" if ended.code == CLOSE_LOST else "client"
+    return _OUR_OUTCOMES.get(ended.code, "client")
+
+
+_OUR_OUTCOMES = {
+    CLOSE_GOING_AWAY: "shutdown",
+    CLOSE_POLICY: "limit",
+    CLOSE_INTERNAL_ERROR: "error",
+}
