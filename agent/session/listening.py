@@ -1,0 +1,259 @@
+"""The listening half of a session: scored audio in, turns out.
+
+Runs the segmenter, carries out what the turn table says and tells the session when a turn
+has ended and how long somebody has been speaking. All positions are samples at 16 kHz on
+the session's sample clock.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from agent.audio.framing import FRAME_SAMPLES
+from agent.config import VadSettings
+from agent.protocol import server_events
+from agent.protocol.config import SemanticVad, ServerVad
+from agent.session.items import Cut, Forget, Hear, Pause, Resume, Samples
+from agent.session.outbox import NewId, Outbox
+from agent.turns.endpointing import vad_settings
+from agent.turns.machine import Action, Floor, next_state
+from agent.vad import segmenter as seg
+
+SAMPLES_PER_MS = 16
+
+# Enough marks for the longest silence limit (10 s) in pieces of 20 ms.
+_ARRIVALS_KEPT = 512
+
+Detection = ServerVad | SemanticVad | None
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """A turn of the user that has ended.
+
+    Attributes:
+        item_id: The item it becomes.
+        announced: Whether `speech_started` was sent for it.
+        start_sample: First sample heard.
+        end_sample: One past the last sample heard.
+        speech_end_sample: One past the last sample of speech.
+        speech_ended_at: When that sample arrived, on the session's clock, in seconds.
+        ended_at: When it was decided that the turn is over, in seconds.
+        clips: How many clips it was heard in.
+        reason: Why it ended: `silence`, `max_turn`, `stalled`, `committed`.
+    """
+
+    item_id: str
+    announced: bool
+    start_sample: int
+    end_sample: int
+    speech_end_sample: int
+    speech_ended_at: float
+    ended_at: float
+    clips: int
+    reason: str
+
+    @property
+    def turn_end_delay_ms(self) -> float:
+        """From the true end of speech to the decision that the turn is over."""
+        return (self.ended_at - self.speech_ended_at) * 1000
+
+    @property
+    def audio_s(self) -> float:
+        """Seconds heard."""
+        return (self.end_sample - self.start_sample) / (1000 * SAMPLES_PER_MS)
+
+
+class TurnTaker(Protocol):
+    """Who is told about turns."""
+
+    def turn_ended(self, turn: Turn) -> None:
+        """The turn is over; its utterance is still open in the engine."""
+
+    def speech_continues(self, speech_ms: int) -> None:
+        """Somebody has spoken for so long in the open turn."""
+
+
+class Listening:
+    """The input side of one session.
+
+    Args:
+        base: The server's VAD settings.
+        detection: How turns are found; None when the client commits them itself.
+        outbox: Where events and commands go.
+        new_id: Makes item ids.
+        turns: Who is told about turns.
+    """
+
+    def __init__(
+        self,
+        base: VadSettings,
+        detection: Detection,
+        outbox: Outbox,
+        new_id: NewId,
+        turns: TurnTaker,
+    ) -> None:
+        self._base = base
+        self._outbox = outbox
+        self._new_id = new_id
+        self._turns = turns
+        self._floor = Floor.FREE
+        self._manual = detection is None
+        self._settings = vad_settings(base, detection)
+        self._segmenter = seg.Segmenter(self._settings, manual=self._manual)
+        self._arrivals: deque[tuple[int, float]] = deque(maxlen=_ARRIVALS_KEPT)
+        self._now = 0.0
+        self._last_audio_at: float | None = None
+        self._item_id: str | None = None
+        self._announced = False
+        self._start_sample = 0
+        self._clips = 0
+
+    @property
+    def is_manual(self) -> bool:
+        """Whether the client commits its turns itself."""
+        return self._manual
+
+    @property
+    def is_open(self) -> bool:
+        """Whether something is being heard."""
+        return self._floor is not Floor.FREE
+
+    @property
+    def position_sample(self) -> int:
+        """Samples received so far."""
+        return self._segmenter.position_sample
+
+    @property
+    def open_s(self) -> float:
+        """Seconds heard in the open turn."""
+        return self._segmenter.turn_samples / (1000 * SAMPLES_PER_MS)
+
+    @property
+    def deadline(self) -> float | None:
+        """When an open turn ends if no more audio comes; None when nothing can."""
+        if self._manual or not self.is_open or self._last_audio_at is None:
+            return None
+        return self._last_audio_at + self._settings.silence_duration_ms / 1000
+
+    def receive(
+        self,
+        samples: Samples,
+        probabilities: NDArray[np.float32],
+        now: float,
+        arrived_at: float,
+    ) -> None:
+        """Take audio.
+
+        Args:
+            samples: float32[T]. With turn detection: whole frames of 512, except at the end
+                of what the client has sent so far.
+            probabilities: float32[ceil(T / 512)], how likely each frame is speech; ignored
+                (and may be empty) when the client commits its turns itself.
+            now: The time, in seconds.
+            arrived_at: When the last of it arrived, in seconds.
+        """
+        self._now = now
+        self._last_audio_at = arrived_at
+        self._arrivals.append((self.position_sample + len(samples), arrived_at))
+        for index, start in enumerate(range(0, len(samples), FRAME_SAMPLES)):
+            frame = samples[start : start + FRAME_SAMPLES]
+            probability = float(probabilities[index]) if index < len(probabilities) else 0.0
+            self._handle(self._segmenter.push(frame, probability))
+            if self._floor in {Floor.SPEAKING, Floor.PAUSED}:
+                speech_ms = self._segmenter.speech_samples // SAMPLES_PER_MS
+                self._turns.speech_continues(speech_ms)
+
+    def tick(self, now: float) -> None:
+        """End the open turn when frames have stopped coming (mute, lost network)."""
+        self._now = now
+        deadline = self.deadline
+        if deadline is not None and now >= deadline:
+            self._handle(self._segmenter.stop(seg.StopReason.STALLED))
+
+    def commit(self, now: float) -> None:
+        """End the open turn because the client says so."""
+        self._now = now
+        self._handle(self._segmenter.stop(seg.StopReason.COMMITTED))
+
+    def clear(self) -> None:
+        """Forget what is heard and not committed."""
+        self._handle(self._segmenter.reset())
+
+    def configure(self, detection: Detection) -> None:
+        """Change how turns are found; what is being heard stays open."""
+        self._settings = vad_settings(self._base, detection)
+        self._manual = detection is None
+        self._handle(self._segmenter.configure(self._settings, manual=self._manual))
+
+    def _handle(self, events: Iterable[seg.SegmentEvent]) -> None:
+        for event in events:
+            self._floor, action = next_state(self._floor, event)
+            self._act(action, event)
+
+    def _act(self, action: Action, event: seg.SegmentEvent) -> None:
+        match action, event:
+            case Action.HEAR, seg.Heard(samples=samples):
+                self._open_turn()
+                self._outbox.put(Hear(samples))
+            case Action.ANNOUNCE, seg.SpeechStarted(start_sample=start):
+                assert self._item_id is not None
+                self._announced = True
+                self._outbox.send(
+                    server_events.speech_started(self._item_id, start // SAMPLES_PER_MS)
+                )
+            case Action.CUT, seg.Cut(keep_samples=keep):
+                self._clips += 1
+                self._outbox.put(Cut(keep))
+            case Action.START_EARLY_WORK, _:
+                self._outbox.put(Pause())
+            case Action.DROP_EARLY_WORK, _:
+                self._outbox.put(Resume())
+            case Action.FORGET, _:
+                self._item_id = None
+                self._outbox.put(Forget())
+            case Action.END_TURN, seg.Stopped():
+                self._end_turn(event)
+
+    def _open_turn(self) -> None:
+        if self._item_id is None:
+            self._item_id = self._new_id("item")
+            self._announced = False
+            self._clips = 1
+            self._start_sample = self.position_sample - self._segmenter.turn_samples
+
+    def _end_turn(self, event: seg.Stopped) -> None:
+        assert self._item_id is not None
+        item_id, self._item_id = self._item_id, None
+        if self._announced:
+            end_ms = event.end_sample // SAMPLES_PER_MS
+            self._outbox.send(server_events.speech_stopped(item_id, end_ms))
+        self._turns.turn_ended(
+            Turn(
+                item_id=item_id,
+                announced=self._announced,
+                start_sample=self._start_sample,
+                end_sample=event.end_sample,
+                speech_end_sample=event.speech_end_sample,
+                speech_ended_at=self._arrival_of(event.speech_end_sample),
+                ended_at=self._now,
+                clips=self._clips,
+                reason=event.reason.value,
+            )
+        )
+
+    def _arrival_of(self, sample: int) -> float:
+        """When the sample before position `sample` arrived."""
+        assert self._last_audio_at is not None
+        arrived_at = self._last_audio_at
+        for position, time in reversed(self._arrivals):
+            if position < sample:
+                break
+            arrived_at = time
+        return arrived_at

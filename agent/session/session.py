@@ -1,0 +1,393 @@
+"""The sans-I/O session of type `realtime`: a whole conversation as a state machine.
+
+No clock, socket, thread or await in here. The driver calls
+
+- `start(now)` once, then in the order in which things happen
+- `receive_event(event, now)` for what the client says,
+- `receive_audio(samples, probabilities, …)` for scored audio,
+- `receive_tokens(event, now)` for what the engine's branches give,
+- `tick(now)` when `next_deadline` has come,
+
+and after each call takes `take_output()`: events to send, commands for the engine and
+reports, to be carried out in order. `now` is any clock that only goes forward, in seconds.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from agent.audio.pcm import AudioFormat
+from agent.config import Limits, VadSettings
+from agent.errors import InvalidEvent, LimitExceeded, LocalError, RemoteError
+from agent.protocol import server_events
+from agent.protocol.client_events import (
+    ClientEvent,
+    InputAudioAppend,
+    InputAudioClear,
+    InputAudioCommit,
+    ItemCreate,
+    ItemDelete,
+    ItemRetrieve,
+    ItemTruncate,
+    OutputAudioClear,
+    ResponseCancel,
+    ResponseCreate,
+    SessionUpdate,
+)
+from agent.protocol.config import ResponseConfig, SessionConfig
+from agent.session.conversation import History
+from agent.session.created import ItemMaker
+from agent.session.editing import Editing
+from agent.session.expiry import Expiry
+from agent.session.items import (
+    AudioPart,
+    Commit,
+    Configure,
+    Item,
+    Output,
+    Samples,
+    TokenEvent,
+)
+from agent.session.listening import Listening, Turn
+from agent.session.outbox import NewId, Outbox
+from agent.session.reports import report_turn
+from agent.session.responses import Response, ResponsePlan, Responses
+from agent.session.transcripts import Transcripts
+
+# An interruption needs this much speech: a cough or a "mhm" is shorter (design, turn-taking).
+INTERRUPT_AFTER_MS = 500
+
+# As on the official server: less is more likely a slip than a turn.
+MIN_COMMIT_S = 0.1
+
+# Out-of-band responses at once, beside the one of the conversation.
+MAX_OPEN_RESPONSES = 8
+
+
+@dataclass(frozen=True, slots=True)
+class SessionOptions:
+    """What a session is made with beside its settings on the wire.
+
+    Attributes:
+        session_id: Its name, also in logs.
+        model: The model's name as it is shown, whatever the client asked for.
+        language: Language of the speech when the client names none; None to detect it.
+        vad: How speech is found, where the client says nothing else.
+        limits: What a client may do.
+        expires_at: Unix time at which the longest session ends, for `session.created`.
+        extensions: Extensions that the client switched on.
+    """
+
+    session_id: str
+    model: str
+    language: str | None
+    vad: VadSettings
+    limits: Limits
+    expires_at: int
+    extensions: frozenset[str] = frozenset()
+
+
+class Session:
+    """One client's conversation.
+
+    Args:
+        config: The settings it begins with.
+        options: Everything else it is made with.
+        new_id: Makes unique ids from a prefix.
+    """
+
+    def __init__(self, config: SessionConfig, options: SessionOptions, new_id: NewId) -> None:
+        self._config = config
+        self._options = options
+        self._new_id = new_id
+        self._outbox = Outbox(new_id)
+        self._history = History(options.limits.max_items)
+        self._responses = Responses(self._history, self._outbox, new_id, new_id("conv"))
+        self._editing = Editing(self._history, self._responses, self._outbox)
+        self._transcripts = Transcripts(self._history, self._outbox, new_id)
+        self._listening = Listening(
+            options.vad, config.audio.input.turn_detection, self._outbox, new_id, self
+        )
+        self._expiry = Expiry(options.limits)
+        # A spoken turn that waits for the answer in progress to end before it is answered.
+        self._waiting_turn: Turn | None = None
+
+    # ------------------------------------------------------------ what the driver reads
+
+    @property
+    def input_format(self) -> AudioFormat:
+        """How the client's audio is coded now."""
+        return self._config.audio.input.format.to_audio_format()
+
+    @property
+    def detects_turns(self) -> bool:
+        """Whether audio must be scored; otherwise the client commits its turns."""
+        return not self._listening.is_manual
+
+    @property
+    def is_answering(self) -> bool:
+        """Whether a response is in progress."""
+        return self._responses.open_count > 0
+
+    @property
+    def next_deadline(self) -> float | None:
+        """When `tick` must be called, if nothing else happens before."""
+        deadlines = (self._listening.deadline, self._expiry.deadline)
+        return min((time for time in deadlines if time is not None), default=None)
+
+    def take_output(self) -> list[Output]:
+        """What is to be done, in order; each output is given once."""
+        return self._outbox.take()
+
+    # ------------------------------------------------------------ what happens
+
+    def start(self, now: float) -> None:
+        """Begin: configures the engine's conversation and greets the client."""
+        self._expiry.start(now)
+        self._configure_engine()
+        self._outbox.send(server_events.session_created(self._wire_config()))
+
+    def receive_audio(
+        self,
+        samples: Samples,
+        probabilities: NDArray[np.float32],
+        now: float,
+        arrived_at: float | None = None,
+    ) -> None:
+        """Take audio; see `Listening.receive`.
+
+        Args:
+            samples: float32[T], mono, 16 kHz.
+            probabilities: float32[ceil(T / 512)]; empty when the client commits its turns.
+            now: The time.
+            arrived_at: When the last sample arrived, if earlier than now.
+        """
+        self._expiry.active(now)
+        if not len(samples):
+            return
+        if self._listening.is_manual:
+            limit_s = self._options.vad.max_manual_turn_s
+            if self._listening.open_s > limit_s:
+                self.report(
+                    LimitExceeded(
+                        f"the input audio buffer holds {limit_s:.0f} s, the most there may be; "
+                        "commit or clear it (the audio just sent was not taken)",
+                        code="input_audio_buffer_full",
+                        param="audio",
+                    )
+                )
+                return
+        self._listening.receive(
+            samples, probabilities, now, now if arrived_at is None else arrived_at
+        )
+
+    def receive_event(self, event: ClientEvent, now: float) -> None:
+        """Take one event of the client; what is wrong with it becomes an `error` event.
+
+        `input_audio_buffer.append` does not come here: its audio goes through the resampler
+        and the scorer and arrives by `receive_audio`.
+        """
+        self._expiry.active(now)
+        try:
+            self._dispatch(event, now)
+        except RemoteError as error:
+            self.report(error, event.event_id)
+
+    def receive_tokens(self, event: TokenEvent, now: float) -> None:
+        """Take what a branch of the engine gave."""
+        if self._transcripts.receive(event):
+            return
+        ended = self._responses.receive(event, now)
+        if ended is not None:
+            self._response_ended(ended)
+
+    def tick(self, now: float) -> None:
+        """Do what is due at `now`."""
+        self._listening.tick(now)
+        for reason, remaining_s in self._expiry.due_warnings(now):
+            if "timings" in self._options.extensions:
+                self._outbox.send(server_events.session_expiring(reason, remaining_s))
+        closing = self._expiry.strike(now)
+        if closing is not None:
+            self.report(LimitExceeded(closing.reason, code="session_expired"))
+            self._outbox.put(closing)
+
+    def report(self, error: RemoteError | LocalError, event_id: str | None = None) -> None:
+        """Tell the client about an error; the session goes on."""
+        self._outbox.send(server_events.error(error, event_id))
+
+    # ------------------------------------------------------------ turns (TurnTaker)
+
+    def speech_continues(self, speech_ms: int) -> None:
+        """Interrupt the answer once the user has clearly taken the floor."""
+        active = self._responses.active
+        if active is not None and speech_ms >= INTERRUPT_AFTER_MS and self._interrupts:
+            self._responses.cancel(active, "turn_detected")
+            self._report_answer(active)
+            # The turn that waited will be answered together with this one.
+            if self._waiting_turn is not None:
+                self._report_turn(self._waiting_turn, None)
+                self._waiting_turn = None
+
+    def turn_ended(self, turn: Turn) -> None:
+        """Make the turn an item and answer it."""
+        self._responses.make_room()
+        previous = self._history.last_id
+        item = Item(id=turn.item_id, role="user", parts=(AudioPart(),))
+        self._history.insert(item, previous)
+        self._outbox.send(server_events.audio_committed(item.id, previous))
+        self._outbox.send(server_events.item_added(item.to_wire(), previous))
+        self._outbox.send(server_events.item_done(item.to_wire(), previous))
+        self._outbox.put(Commit(item.id, previous))
+        if self._config.audio.input.transcription is not None:
+            self._transcripts.start(item.id, turn.audio_s)
+        detection = self._config.audio.input.turn_detection
+        answers = detection is not None and detection.create_response and turn.announced
+        if not answers:
+            self._report_turn(turn, None)
+        elif self._responses.active is None:
+            self._answer(turn)
+        else:
+            if self._waiting_turn is not None:
+                self._report_turn(self._waiting_turn, None)
+            self._waiting_turn = turn
+
+    # ------------------------------------------------------------ client events
+
+    def _dispatch(self, event: ClientEvent, now: float) -> None:
+        match event:
+            case SessionUpdate():
+                self._update(event)
+            case InputAudioCommit():
+                self._commit(now)
+            case InputAudioClear():
+                self._listening.clear()
+                self._outbox.send(server_events.audio_cleared())
+            case ItemCreate():
+                self._editing.create(event, self._item_maker())
+            case ItemDelete():
+                self._editing.delete(event.item_id)
+            case ItemRetrieve():
+                self._editing.retrieve(event.item_id)
+            case ItemTruncate():
+                self._editing.truncate(event)
+            case ResponseCreate():
+                self._create_response(event.response)
+            case ResponseCancel():
+                self._cancel_response(event)
+            case OutputAudioClear():
+                pass  # text has no output buffer
+            case InputAudioAppend():
+                raise LocalError("audio comes by receive_audio")
+
+    def _update(self, event: SessionUpdate) -> None:
+        self._config = self._config.updated(event.session)
+        self._listening.configure(self._config.audio.input.turn_detection)
+        self._configure_engine()
+        self._outbox.send(server_events.session_updated(self._wire_config()))
+
+    def _commit(self, now: float) -> None:
+        if self._listening.open_s < MIN_COMMIT_S:
+            raise InvalidEvent(
+                f"the input audio buffer holds {self._listening.open_s * 1000:.0f} ms of audio; "
+                f"at least {MIN_COMMIT_S * 1000:.0f} ms are needed to commit it",
+                code="input_audio_buffer_commit_empty",
+            )
+        self._listening.commit(now)
+
+    def _create_response(self, config: ResponseConfig) -> None:
+        in_conversation = config.conversation != "none"
+        if in_conversation and self._responses.active is not None:
+            raise InvalidEvent(
+                "a response of this conversation is in progress; wait for response.done or "
+                "send response.cancel first",
+                code="conversation_already_has_active_response",
+            )
+        if self._responses.open_count >= MAX_OPEN_RESPONSES:
+            raise LimitExceeded(
+                f"at most {MAX_OPEN_RESPONSES} responses at once; wait for one to end",
+                code="too_many_responses",
+            )
+        self._responses.start(
+            ResponsePlan(
+                in_conversation=in_conversation,
+                instructions=config.instructions,
+                context=self._editing.context(config.input, self._item_maker()),
+                max_output_tokens=config.max_output_tokens or self._config.max_output_tokens,
+                metadata=config.metadata,
+            )
+        )
+
+    def _cancel_response(self, event: ResponseCancel) -> None:
+        if event.response_id is None:
+            response = self._responses.active
+        else:
+            response = self._responses.find(event.response_id)
+        if response is None:
+            raise InvalidEvent(
+                "there is no such response in progress",
+                code="response_cancel_not_active",
+                param=None if event.response_id is None else "response_id",
+            )
+        self._responses.cancel(response, "client_cancelled")
+        self._response_ended(response)
+
+    # ------------------------------------------------------------ inside
+
+    @property
+    def _interrupts(self) -> bool:
+        detection = self._config.audio.input.turn_detection
+        return detection is not None and detection.interrupt_response
+
+    def _answer(self, turn: Turn) -> None:
+        self._responses.start(
+            ResponsePlan(max_output_tokens=self._config.max_output_tokens, turn=turn)
+        )
+
+    def _response_ended(self, response: Response) -> None:
+        self._report_answer(response)
+        waiting = self._waiting_turn
+        if waiting is not None and self._responses.active is None:
+            self._waiting_turn = None
+            self._answer(waiting)
+
+    def _report_answer(self, response: Response) -> None:
+        if response.plan.turn is not None:
+            self._report_turn(response.plan.turn, response)
+
+    def _report_turn(self, turn: Turn, response: Response | None) -> None:
+        report, timings = report_turn(turn, response)
+        self._outbox.put(report)
+        if "timings" in self._options.extensions:
+            self._outbox.send(timings)
+
+    def _configure_engine(self) -> None:
+        transcription = self._config.audio.input.transcription
+        language = transcription.language if transcription is not None else None
+        self._outbox.put(
+            Configure(
+                instructions=self._config.instructions,
+                tools=self._config.tools,
+                language=language or self._options.language,
+            )
+        )
+
+    def _item_maker(self) -> ItemMaker:
+        return ItemMaker(
+            self.input_format,
+            self._options.vad,
+            self._options.limits.max_item_chars,
+            self._new_id,
+        )
+
+    def _wire_config(self) -> server_events.Wire:
+        return {
+            "object": "realtime.session",
+            "id": self._options.session_id,
+            **self._config.to_wire(),
+            "model": self._options.model,
+            "expires_at": self._options.expires_at,
+        }

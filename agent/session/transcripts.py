@@ -1,0 +1,74 @@
+"""Transcripts of spoken items: one final `completed` (or `failed`) per item."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from agent.protocol import server_events
+from agent.session.conversation import History
+from agent.session.items import (
+    BranchEnded,
+    BranchFailed,
+    BranchPurpose,
+    BranchText,
+    StartBranch,
+    TokenEvent,
+)
+from agent.session.outbox import NewId, Outbox
+from agent.session.responses import with_transcript
+
+
+@dataclass(slots=True)
+class _Transcript:
+    item_id: str
+    audio_s: float
+    pieces: list[str] = field(default_factory=list)
+
+
+class Transcripts:
+    """The transcripts being made for one session.
+
+    Args:
+        history: Spoken items get their transcript here.
+        outbox: Where events and commands go.
+        new_id: Makes branch ids.
+    """
+
+    def __init__(self, history: History, outbox: Outbox, new_id: NewId) -> None:
+        self._history = history
+        self._outbox = outbox
+        self._new_id = new_id
+        self._by_branch: dict[str, _Transcript] = {}
+
+    def start(self, item_id: str, audio_s: float) -> None:
+        """Have a committed item transcribed, beside its answer."""
+        branch_id = self._new_id("branch")
+        self._by_branch[branch_id] = _Transcript(item_id, audio_s)
+        self._outbox.put(StartBranch(branch_id, BranchPurpose.TRANSCRIPT, item_id=item_id))
+
+    def receive(self, event: TokenEvent) -> bool:
+        """Take what a branch gave; False when it is none of these."""
+        transcript = self._by_branch.get(event.branch_id)
+        if transcript is None:
+            return False
+        match event:
+            case BranchText(text=text):
+                transcript.pieces.append(text)
+            case BranchEnded():
+                del self._by_branch[event.branch_id]
+                self._complete(transcript)
+            case BranchFailed(code=code, message=message):
+                del self._by_branch[event.branch_id]
+                self._outbox.send(
+                    server_events.transcription_failed(transcript.item_id, code, message)
+                )
+        return True
+
+    def _complete(self, transcript: _Transcript) -> None:
+        text = "".join(transcript.pieces).strip()
+        item = self._history.find(transcript.item_id)
+        if item is not None:  # the client may have deleted it in the meantime
+            self._history.replace(with_transcript(item, text))
+        self._outbox.send(
+            server_events.transcription_completed(transcript.item_id, text, transcript.audio_s)
+        )

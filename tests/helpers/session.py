@@ -1,0 +1,228 @@
+"""Drive a sans-I/O session by hand, and check all it sends against the openai types."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import json
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from openai.types.realtime.realtime_server_event import RealtimeServerEvent
+from pydantic import ConfigDict, TypeAdapter
+
+from agent.config import Limits, VadSettings
+from agent.errors import InvalidEvent
+from agent.protocol.client_events import InputAudioAppend, RefusedEvent, parse
+from agent.protocol.config import SessionConfig
+from agent.session.items import (
+    BranchEnded,
+    BranchFailed,
+    BranchPurpose,
+    BranchText,
+    Close,
+    Command,
+    Send,
+    StartBranch,
+    TokenUsage,
+    TurnReport,
+)
+from agent.session.session import Session, SessionOptions
+
+FRAME_SAMPLES = 512
+FRAME_MS = 32
+
+_server_event: TypeAdapter[Any] = TypeAdapter(RealtimeServerEvent, config=ConfigDict())
+
+
+def counting_ids() -> Callable[[str], str]:
+    """Ids that are the same in every run: `item_1`, `resp_2`, …"""
+    counter = itertools.count(1)
+    return lambda prefix: f"{prefix}_{next(counter)}"
+
+
+class SessionDriver:
+    """A client, an engine and a clock for one `Session`; all by hand.
+
+    Attributes:
+        events: Every event sent so far; each was checked against the openai types.
+        commands: Every command for the engine so far.
+        reports: Every turn report so far.
+        now: The clock; audio moves it on in real time.
+    """
+
+    def __init__(
+        self,
+        *,
+        limits: Limits | None = None,
+        vad: VadSettings | None = None,
+        extensions: frozenset[str] = frozenset(),
+        **config: Any,
+    ) -> None:
+        self.now = 100.0
+        self.events: list[dict[str, Any]] = []
+        self.commands: list[Command] = []
+        self.reports: list[TurnReport] = []
+        self.closed: Close | None = None
+        self.session = Session(
+            SessionConfig().updated(config),
+            SessionOptions(
+                session_id="sess_test",
+                model="test-model",
+                language=None,
+                vad=vad or VadSettings(),
+                limits=limits or Limits(),
+                expires_at=4_000_000_000,
+                extensions=extensions,
+            ),
+            counting_ids(),
+        )
+        self.session.start(self.now)
+        self._drain()
+
+    # ------------------------------------------------------------ the client
+
+    def say(self, event: str | dict[str, Any]) -> list[dict[str, Any]]:
+        """Send one event (or the raw text of one message) and get what was answered."""
+        text = event if isinstance(event, str) else json.dumps(event)
+        try:
+            parsed = parse(text)
+        except RefusedEvent as error:
+            self.session.report(error, error.event_id)
+            return self._drain()
+        if isinstance(parsed, InputAudioAppend):
+            try:
+                parsed.decode()
+            except InvalidEvent as error:
+                self.session.report(error, parsed.event_id)
+            return self._drain()
+        self.session.receive_event(parsed, self.now)
+        return self._drain()
+
+    def audio(self, duration_ms: int, speech: float) -> list[dict[str, Any]]:
+        """Send audio in real time, whole frames, all with the same speech probability."""
+        sent = []
+        for _ in range(max(1, round(duration_ms / FRAME_MS))):
+            self.now += FRAME_MS / 1000
+            frame = np.full(FRAME_SAMPLES, 0.1 * speech, np.float32)
+            self.session.receive_audio(frame, np.array([speech], np.float32), self.now)
+            sent += self._drain()
+        return sent
+
+    def speech(self, duration_ms: int) -> list[dict[str, Any]]:
+        """Somebody speaks."""
+        return self.audio(duration_ms, 1.0)
+
+    def silence(self, duration_ms: int) -> list[dict[str, Any]]:
+        """Nobody speaks."""
+        return self.audio(duration_ms, 0.0)
+
+    def turn(self, duration_ms: int = 1000) -> list[dict[str, Any]]:
+        """A whole spoken turn, with the silence that ends it."""
+        return self.speech(duration_ms) + self.silence(700)
+
+    def wait(self, duration_s: float) -> list[dict[str, Any]]:
+        """Time passes and no audio comes; what is due is done."""
+        end = self.now + duration_s
+        sent = []
+        while (due := self.session.next_deadline) is not None and due <= end:
+            self.now = max(self.now, due)
+            self.session.tick(self.now)
+            sent += self._drain()
+            if self.closed:
+                break
+        self.now = end
+        return sent
+
+    # ------------------------------------------------------------ the engine
+
+    def branches(self, purpose: BranchPurpose = BranchPurpose.ANSWER) -> list[StartBranch]:
+        """The branches asked for so far."""
+        return [
+            command
+            for command in self.commands
+            if isinstance(command, StartBranch) and command.purpose is purpose
+        ]
+
+    def text(self, text: str, branch: StartBranch | None = None) -> list[dict[str, Any]]:
+        """The engine gives text of a branch (the last answer's)."""
+        branch = branch or self.branches()[-1]
+        self.now += 0.05
+        self.session.receive_tokens(BranchText(branch.branch_id, text), self.now)
+        return self._drain()
+
+    def end(
+        self,
+        branch: StartBranch | None = None,
+        *,
+        complete: bool = True,
+        stages_ms: dict[str, float] | None = None,
+    ) -> list[dict[str, Any]]:
+        """The engine ends a branch (the last answer's)."""
+        branch = branch or self.branches()[-1]
+        usage = TokenUsage(text_tokens=7, audio_tokens=25, cached_tokens=3, output_tokens=2)
+        self.session.receive_tokens(
+            BranchEnded(branch.branch_id, complete, usage, stages_ms or {}), self.now
+        )
+        return self._drain()
+
+    def fail(self, branch: StartBranch | None = None) -> list[dict[str, Any]]:
+        """The engine fails a branch (the last answer's)."""
+        branch = branch or self.branches()[-1]
+        self.session.receive_tokens(
+            BranchFailed(branch.branch_id, "engine_unavailable", "the engine restarts"), self.now
+        )
+        return self._drain()
+
+    # ------------------------------------------------------------ inside
+
+    def _drain(self) -> list[dict[str, Any]]:
+        sent = []
+        for output in self.session.take_output():
+            match output:
+                case Send(event=event):
+                    check_event(event)
+                    sent.append(event)
+                case TurnReport():
+                    self.reports.append(output)
+                case Close():
+                    self.closed = output
+                case _:
+                    self.commands.append(output)
+        self.events += sent
+        return sent
+
+
+def check_event(event: dict[str, Any]) -> None:
+    """Fail unless the event is one that the openai types know, with all they insist on."""
+    if event["type"].startswith("voice_agent."):
+        assert event["event_id"]
+        return
+    parsed = _server_event.validate_python(_without_extensions(event))
+    assert parsed.type == event["type"]
+    if event["type"] == "response.done":
+        usage = event["response"]["usage"]
+        assert usage["input_token_details"] is not None  # pipecat insists on both
+        assert usage["output_token_details"] is not None
+
+
+def _without_extensions(event: dict[str, Any]) -> dict[str, Any]:
+    """The event without what our extensions allow: the types know 24 kHz alone."""
+    event = copy.deepcopy(event)
+    audio_format = event.get("session", {}).get("audio", {}).get("input", {}).get("format", {})
+    if audio_format.get("rate") in {16_000, 48_000}:
+        audio_format["rate"] = 24_000
+    return event
+
+
+def types(events: list[dict[str, Any]]) -> list[str]:
+    """The types of some events."""
+    return [event["type"] for event in events]
+
+
+def only(events: list[dict[str, Any]], kind: str) -> dict[str, Any]:
+    """The one event of that type."""
+    found = [event for event in events if event["type"] == kind]
+    assert len(found) == 1, f"{len(found)} events of type {kind} in {types(events)}"
+    return found[0]
