@@ -1,0 +1,95 @@
+"""A real Chromium with a recording as its microphone."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import wave
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from playwright.async_api import Browser, Page, async_playwright
+
+ROOT = Path(__file__).parents[2]
+ARTIFACTS = ROOT / "test-artifacts"
+POCKETSPHINX_SPEECH = Path("/usr/share/pocketsphinx/test/data")
+CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome")
+
+_FLAGS = (
+    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+    "--disable-background-networking", "--disable-component-update", "--disable-sync",
+    "--use-fake-device-for-media-stream",
+    # A name that is not this machine's own: a page under it has no microphone.
+    "--host-resolver-rules=MAP insecure.test 127.0.0.1",
+)  # fmt: skip
+
+
+def find_chromium() -> str:
+    """Path of an installed Chromium; skips the test where there is none."""
+    for name in CHROMIUM_NAMES:
+        if path := shutil.which(name):
+            return path
+    pytest.skip(f"no browser: none of {', '.join(CHROMIUM_NAMES)} is installed")
+
+
+def find_recording() -> Path:
+    """A recording of a person; skips the test where there is none."""
+    folder = Path(os.environ.get("VOICE_AGENT_SPEECH_DIR", ROOT.parent / "shared" / "speech"))
+    for path in (folder / "jfk.wav", POCKETSPHINX_SPEECH / "goforward.wav"):
+        if path.is_file():
+            return path
+    recordings = sorted([*folder.glob("*.wav"), *POCKETSPHINX_SPEECH.rglob("*.wav")])
+    if not recordings:
+        pytest.skip(f"no recording: neither {folder} nor pocketsphinx-testdata is there")
+    return recordings[0]
+
+
+def read_recording(path: Path) -> tuple[NDArray[np.float64], int]:
+    """Samples in [-1, 1] and the rate of a mono 16-bit file."""
+    with wave.open(str(path)) as file:
+        samples = np.frombuffer(file.readframes(file.getnframes()), dtype="<i2")
+        return samples / 32768, file.getframerate()
+
+
+@asynccontextmanager
+async def chromium(microphone: Path, *, refused: bool = False) -> AsyncIterator[Browser]:
+    """A browser whose microphone plays a file once, each time it is opened.
+
+    Args:
+        microphone: A WAV file.
+        refused: The person says no when asked for the microphone.
+    """
+    flags = [
+        *_FLAGS,
+        "--use-fake-ui-for-media-stream" + ("=deny" if refused else ""),
+        f"--use-file-for-fake-audio-capture={microphone}%noloop",
+    ]
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(executable_path=find_chromium(), args=flags)
+        try:
+            yield browser
+        finally:
+            await browser.close()
+
+
+def collect_complaints(page: Page) -> list[str]:
+    """A list that fills with the page's console errors, CSP violations and exceptions."""
+    complaints: list[str] = []
+    page.on(
+        "console",
+        lambda message: complaints.append(message.text)
+        if message.type in {"error", "warning"}
+        else None,
+    )
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    return complaints
+
+
+async def take_picture(page: Page, name: str) -> None:
+    """Save what the page looks like to `test-artifacts/NAME.png`."""
+    ARTIFACTS.mkdir(exist_ok=True)
+    await page.screenshot(path=ARTIFACTS / f"{name}.png")

@@ -1,0 +1,173 @@
+// @ts-check
+/**
+ * Names on the wire, and the sentence that each failure is shown as.
+ *
+ * The wire is the OpenAI Realtime protocol; a test compares these names with its types.
+ */
+
+/** Events this page sends. */
+export const CLIENT_EVENT = Object.freeze({
+  sessionUpdate: "session.update",
+  itemCreate: "conversation.item.create",
+  responseCreate: "response.create",
+  responseCancel: "response.cancel",
+});
+
+/** Events this page acts on; all others are left alone. */
+export const SERVER_EVENT = Object.freeze({
+  error: "error",
+  sessionCreated: "session.created",
+  sessionUpdated: "session.updated",
+  speechStarted: "input_audio_buffer.speech_started",
+  speechStopped: "input_audio_buffer.speech_stopped",
+  itemAdded: "conversation.item.added",
+  itemDeleted: "conversation.item.deleted",
+  transcriptDelta: "conversation.item.input_audio_transcription.delta",
+  transcriptCompleted: "conversation.item.input_audio_transcription.completed",
+  transcriptFailed: "conversation.item.input_audio_transcription.failed",
+  responseCreated: "response.created",
+  outputItemAdded: "response.output_item.added",
+  textDelta: "response.output_text.delta",
+  textDone: "response.output_text.done",
+  responseDone: "response.done",
+});
+
+/** Extensions of this server, sent only to clients that ask for them in the URL. */
+export const EXTENSION_EVENT = Object.freeze({
+  turnTimings: "voice_agent.turn.timings",
+  sessionExpiring: "voice_agent.session.expiring",
+});
+
+/** Error codes that are no news to a person: two sides acted at the same moment. */
+export const HARMLESS_ERROR_CODES = Object.freeze(["response_cancel_not_active"]);
+
+/**
+ * What went wrong, and what to do about it.
+ *
+ * @typedef {keyof typeof FAILURE} Failure
+ */
+export const FAILURE = Object.freeze({
+  "insecure-origin":
+    "This page cannot use the microphone because it was opened over plain http from another " +
+    "machine. Open it over https, or on the server itself as http://localhost. Typing works.",
+  "microphone-missing":
+    "No microphone was found. Connect one, then press the button again. Typing works.",
+  "microphone-refused":
+    "The microphone is not allowed on this page. Allow it in the site settings, at the left of " +
+    "the address bar, then press the button again. Typing works.",
+  "microphone-busy":
+    "The microphone does not start; another program may be using it. Close that program, then " +
+    "press the button again.",
+  "microphone-lost": "The microphone was disconnected. Connect it, then press the button again.",
+  "microphone-silent":
+    "The microphone gives no sound at all. Is it muted, or is another microphone chosen in the " +
+    "system's settings?",
+  "worklet-unsupported":
+    "This browser cannot record sound for this page (it has no audio worklet). Use a current " +
+    "Chrome, Edge, Firefox or Safari. Typing works.",
+  "worklet-failed":
+    "Recording could not be started because a part of this page did not load. Reload the page.",
+  "server-gone": "The server does not answer. Check that it is running and reachable.",
+  "server-restarting": "The server is shutting down or starting again.",
+  "server-full": "The server is full: every place is taken.",
+  "engine-starting": "The server's model is not ready yet.",
+  "server-refused":
+    "The server refuses this page. Open it under the address that the server printed when it " +
+    "started, or add this address to the server's allowed origins.",
+  "network-slow":
+    "The network is too slow for live sound; part of what you said was not sent. Move closer to " +
+    "the access point or use a cable.",
+  "session-ended":
+    "The server ended this conversation because it was idle or at its longest. Start a new one " +
+    "to go on.",
+  "key-missing": "This server asks for a key. Enter it to connect.",
+  "key-wrong": "The server does not accept this key. Enter the right one.",
+  "key-malformed":
+    "This key cannot be sent by a browser. Use one of letters, digits and - . _ ~ only.",
+});
+
+/** Sentences of the page itself. */
+export const TEXT = Object.freeze({
+  title: "Voice agent",
+  connection: Object.freeze({
+    connecting: "Connecting",
+    ready: "Connected",
+    waiting: "Not connected",
+    stopped: "Not connected",
+  }),
+  activity: Object.freeze({
+    offline: "Not connected",
+    idle: "Microphone is off",
+    starting: "Starting the microphone",
+    listening: "Listening",
+    hearing: "Hearing you",
+    thinking: "Thinking",
+    answering: "Answering",
+  }),
+  microphoneHint: "Press the round button and speak.",
+  notSentHint: "What you say now is not sent.",
+  talk: "Start talking",
+  stopTalking: "Stop the microphone",
+  stopAnswer: "Stop answer",
+  level: "Microphone level",
+  greetingTitle: "Say something",
+  greeting:
+    "What is heard and the answer appear here as they come. You can interrupt an answer by " +
+    "speaking.",
+  conversation: "Conversation",
+  composerLabel: "Type a message",
+  send: "Send",
+  key: "Server key",
+  connect: "Connect",
+  retryNow: "Try now",
+  startAgain: "Start a new conversation",
+  newConversation: "New conversation. What is above is not remembered.",
+  you: "You",
+  agent: "Agent",
+  speaking: "Speaking …",
+  recognising: "Recognising …",
+  thinking: "Thinking …",
+  notRecognised: "This could not be recognised",
+  nothingHeard: "No words heard",
+  connectionLost: "The connection was lost",
+  interrupted: "Interrupted by you",
+  stopped: "Stopped by you",
+  tooLong: "Cut at the length limit",
+  answerFailed: "The answer failed",
+});
+
+/** Stages of an answer's delay, as a person reads them; others keep the server's name. */
+export const STAGE_TEXT = Object.freeze({
+  endpointing: "Waiting for the end of your turn",
+  recognition: "Recognising",
+  prompt: "Preparing the answer",
+  other: "On the way",
+});
+
+/**
+ * @param {import("./session.js").Latency} latency
+ * @returns {string}
+ */
+export function latencyText({ ms, measuredBy }) {
+  const seconds = (ms / 1000).toFixed(2);
+  return measuredBy === "server"
+    ? `First word ${seconds} s after you stopped speaking`
+    : `First word ${seconds} s after the end of your turn, measured in this page`;
+}
+
+/** @param {number} seconds */
+export function retryText(seconds) {
+  return seconds > 0 ? `Next attempt in ${seconds} s.` : "Trying now.";
+}
+
+/**
+ * @param {{reason: string, remainingS: number}} expiry
+ * @returns {string}
+ */
+export function expiryText({ reason, remainingS }) {
+  const when = `in about ${Math.round(remainingS)} s`;
+  return reason === "idle"
+    ? `The server ends this conversation ${when}, because nothing was said for long. Say or type ` +
+        "something to keep it."
+    : `The server ends this conversation ${when}, because it has reached its longest time.`;
+}

@@ -1,0 +1,318 @@
+// @ts-check
+/**
+ * The conversation as this page knows it: a pure function of the events so far.
+ *
+ * No DOM, no socket, no clock: `reduce(state, event, nowMs)` gives the next state and never
+ * changes the one it was given. Unknown events change nothing.
+ */
+
+import { EXTENSION_EVENT, HARMLESS_ERROR_CODES, SERVER_EVENT } from "./messages.js";
+
+/** Older entries are dropped, so that a page that is never closed stays small. */
+export const MAX_ENTRIES = 200;
+
+/**
+ * One line of the conversation.
+ *
+ * Status of a user's entry: `hearing` (is speaking), `recognising` (has spoken, words to
+ * come), `done`, `failed` (no words could be made of it). Of an agent's: `streaming`, `done`,
+ * `cut` (interrupted), `incomplete` (a limit), `failed`. `lost`: the connection broke first.
+ *
+ * @typedef {object} Entry
+ * @property {string} id the item's id on the wire; of a divider, one of our own
+ * @property {"user" | "agent" | "divider"} role
+ * @property {string} text
+ * @property {"hearing" | "recognising" | "streaming" | "done" | "cut" | "incomplete" | "failed"
+ *   | "lost"} status
+ * @property {string} reason what the server gave for `cut`, `incomplete` or `failed`; or empty
+ * @property {Latency | null} latency how long the answer took to begin
+ * @property {string} responseId of an agent's entry, or empty
+ */
+
+/**
+ * @typedef {object} Latency
+ * @property {number} ms
+ * @property {"server" | "page"} measuredBy `server`: from the end of speech to the first
+ *   token; `page`: from hearing that the turn is over to the first piece of text
+ * @property {Readonly<Record<string, number>>} stagesMs the server's share by stage, or empty
+ */
+
+/**
+ * @typedef {object} ActiveResponse
+ * @property {string} id
+ * @property {string | null} entryId
+ * @property {boolean} hasText
+ */
+
+/**
+ * @typedef {object} SessionState
+ * @property {boolean} ready the session is set up and takes audio and items
+ * @property {readonly Entry[]} entries oldest first
+ * @property {ActiveResponse | null} response the answer in progress
+ * @property {number | null} turnEndedAtMs when the last spoken turn ended, until it is answered
+ * @property {string} error what the server complained about last, or empty
+ * @property {{reason: string, remainingS: number} | null} expiry the server ends the session
+ *   soon, and why
+ * @property {number} conversations how many were begun on this page
+ */
+
+/** @type {SessionState} */
+export const INITIAL = Object.freeze({
+  ready: false,
+  entries: Object.freeze([]),
+  response: null,
+  turnEndedAtMs: null,
+  error: "",
+  expiry: null,
+  conversations: 0,
+});
+
+/**
+ * What is going on in the conversation, the most pressing first.
+ *
+ * @param {SessionState} state
+ * @returns {"quiet" | "hearing" | "thinking" | "answering"}
+ */
+export function activityOf(state) {
+  if (state.entries.some((entry) => entry.status === "hearing")) return "hearing";
+  if (state.response) return state.response.hasText ? "answering" : "thinking";
+  if (state.entries.some((entry) => entry.status === "recognising")) return "thinking";
+  return "quiet";
+}
+
+/**
+ * The connection is gone, and with it all that was on its way.
+ *
+ * @param {SessionState} state
+ * @returns {SessionState}
+ */
+export function disconnect(state) {
+  const entries = state.entries
+    .map((entry) => (isOpen(entry) ? { ...entry, status: /** @type {const} */ ("lost") } : entry))
+    .filter((entry) => entry.status !== "lost" || entry.role === "user" || entry.text);
+  return { ...INITIAL, entries, conversations: state.conversations };
+}
+
+/**
+ * @param {SessionState} state
+ * @param {any} event a server event
+ * @param {number} nowMs of any steady clock
+ * @returns {SessionState}
+ */
+export function reduce(state, event, nowMs) {
+  return REDUCERS[event.type]?.(state, event, nowMs) ?? state;
+}
+
+/** @type {Record<string, (state: SessionState, event: any, nowMs: number) => SessionState>} */
+const REDUCERS = {
+  [SERVER_EVENT.error]: (state, { error }) =>
+    HARMLESS_ERROR_CODES.includes(error.code) ? state : { ...state, error: error.message },
+
+  [SERVER_EVENT.sessionCreated]: (state) => beginConversation(state),
+
+  [SERVER_EVENT.sessionUpdated]: (state) => ({ ...state, ready: true }),
+
+  [SERVER_EVENT.speechStarted]: (state, event) =>
+    add({ ...state, error: "", expiry: null }, userEntry(event.item_id, "", "hearing")),
+
+  [SERVER_EVENT.speechStopped]: (state, event, nowMs) => ({
+    ...change(state, event.item_id, { status: "recognising" }),
+    turnEndedAtMs: nowMs,
+  }),
+
+  [SERVER_EVENT.itemAdded]: (state, { item }) => addItem(state, item),
+
+  [SERVER_EVENT.itemDeleted]: (state, event) => ({
+    ...state,
+    entries: state.entries.filter((entry) => entry.id !== event.item_id),
+  }),
+
+  [SERVER_EVENT.transcriptDelta]: (state, event) => append(state, event.item_id, event.delta),
+
+  [SERVER_EVENT.transcriptCompleted]: (state, event) =>
+    change(state, event.item_id, { text: event.transcript.trim(), status: "done" }),
+
+  [SERVER_EVENT.transcriptFailed]: (state, event) =>
+    change(state, event.item_id, { status: "failed", reason: event.error.message ?? "" }),
+
+  [SERVER_EVENT.responseCreated]: (state, { response }) => ({
+    ...state,
+    error: "",
+    expiry: null,
+    response: { id: response.id, entryId: null, hasText: false },
+  }),
+
+  [SERVER_EVENT.outputItemAdded]: (state, event) => beginAnswer(state, event),
+
+  [SERVER_EVENT.textDelta]: (state, event, nowMs) =>
+    append(noteFirstText(state, event, nowMs), event.item_id, event.delta),
+
+  [SERVER_EVENT.textDone]: (state, event) => change(state, event.item_id, { text: event.text }),
+
+  [SERVER_EVENT.responseDone]: (state, { response }) => endResponse(state, response),
+
+  [EXTENSION_EVENT.turnTimings]: (state, event) => noteTimings(state, event),
+
+  [EXTENSION_EVENT.sessionExpiring]: (state, event) => ({
+    ...state,
+    expiry: { reason: event.reason, remainingS: event.remaining_s },
+  }),
+};
+
+/** @param {Entry} entry */
+function isOpen(entry) {
+  return ["hearing", "recognising", "streaming"].includes(entry.status);
+}
+
+/**
+ * @param {string} id
+ * @param {string} text
+ * @param {Entry["status"]} status
+ * @returns {Entry}
+ */
+function userEntry(id, text, status) {
+  return { id, role: "user", text, status, reason: "", latency: null, responseId: "" };
+}
+
+/**
+ * @param {string} id
+ * @param {string} responseId
+ * @returns {Entry}
+ */
+function agentEntry(id, responseId) {
+  return { ...userEntry(id, "", "streaming"), role: "agent", responseId };
+}
+
+/**
+ * @param {SessionState} state
+ * @param {Entry} entry left out when its id is there already
+ * @returns {SessionState}
+ */
+function add(state, entry) {
+  if (state.entries.some(({ id }) => id === entry.id)) return state;
+  return { ...state, entries: [...state.entries, entry].slice(-MAX_ENTRIES) };
+}
+
+/**
+ * @param {SessionState} state
+ * @param {string} id
+ * @param {Partial<Entry>} changes
+ * @returns {SessionState}
+ */
+function change(state, id, changes) {
+  const entries = state.entries.map((entry) =>
+    entry.id === id ? { ...entry, ...changes } : entry,
+  );
+  return { ...state, entries };
+}
+
+/**
+ * @param {SessionState} state
+ * @param {string} id
+ * @param {string} delta
+ */
+function append(state, id, delta) {
+  const entry = state.entries.find((candidate) => candidate.id === id);
+  return entry ? change(state, id, { text: entry.text + delta }) : state;
+}
+
+/**
+ * @param {SessionState} state
+ * @returns {SessionState}
+ */
+function beginConversation(state) {
+  const conversations = state.conversations + 1;
+  const begun = { ...disconnect(state), conversations };
+  if (begun.entries.length === 0) return begun;
+  const divider = userEntry(`conversation-${conversations}`, "", "done");
+  return add(begun, { ...divider, role: "divider" });
+}
+
+/**
+ * A typed message, or a spoken one that was never announced as speech.
+ *
+ * @param {SessionState} state
+ * @param {any} item
+ */
+function addItem(state, item) {
+  if (item.type !== "message" || item.role !== "user") return state;
+  const typed = item.content.filter((/** @type {any} */ part) => part.type === "input_text");
+  if (typed.length === 0) return add(state, userEntry(item.id, "", "recognising"));
+  const text = typed.map((/** @type {any} */ part) => part.text).join("\n");
+  return add(state, userEntry(item.id, text, "done"));
+}
+
+/**
+ * @param {SessionState} state
+ * @param {any} event
+ */
+function beginAnswer(state, event) {
+  const { response } = state;
+  if (event.item.type !== "message" || !response || response.id !== event.response_id) return state;
+  const begun = add(state, agentEntry(event.item.id, event.response_id));
+  return { ...begun, response: { ...response, entryId: event.item.id } };
+}
+
+/**
+ * @param {SessionState} state
+ * @param {any} event
+ * @param {number} nowMs
+ * @returns {SessionState}
+ */
+function noteFirstText(state, event, nowMs) {
+  const { response, turnEndedAtMs } = state;
+  if (!response || response.id !== event.response_id || response.hasText) return state;
+  const begun = { ...state, response: { ...response, hasText: true }, turnEndedAtMs: null };
+  if (turnEndedAtMs === null) return begun;
+  /** @type {Latency} */
+  const latency = { ms: nowMs - turnEndedAtMs, measuredBy: "page", stagesMs: {} };
+  return change(begun, event.item_id, { latency });
+}
+
+/**
+ * @param {SessionState} state
+ * @param {any} response
+ * @returns {SessionState}
+ */
+function endResponse(state, response) {
+  const active = state.response;
+  if (!active || active.id !== response.id) return state;
+  const ended = { ...state, response: null };
+  const status = STATUS_OF_RESPONSE[response.status] ?? "done";
+  const details = response.status_details ?? {};
+  const reason = details.error?.message ?? details.reason ?? "";
+  if (active.entryId === null) {
+    if (status !== "failed") return ended;
+    return add(ended, { ...agentEntry(response.id, response.id), status, reason });
+  }
+  if (status !== "failed" && !active.hasText) {
+    return { ...ended, entries: ended.entries.filter(({ id }) => id !== active.entryId) };
+  }
+  return change(ended, active.entryId, { status, reason });
+}
+
+/** @type {Record<string, Entry["status"]>} */
+const STATUS_OF_RESPONSE = {
+  completed: "done",
+  cancelled: "cut",
+  incomplete: "incomplete",
+  failed: "failed",
+};
+
+/**
+ * @param {SessionState} state
+ * @param {any} event its `item_id` is what was said; the time is shown with the answer
+ */
+function noteTimings(state, event) {
+  const answer = state.entries.find(
+    ({ role, responseId }) => role === "agent" && responseId === event.response_id,
+  );
+  if (!answer || event.speech_end_to_first_token_ms === null) return state;
+  /** @type {Latency} */
+  const latency = {
+    ms: event.speech_end_to_first_token_ms,
+    measuredBy: "server",
+    stagesMs: event.stages_ms,
+  };
+  return change(state, answer.id, { latency });
+}

@@ -1,0 +1,184 @@
+// @ts-check
+/** The conversation as a list: one row an entry, changed in place while it grows. */
+
+import { element, setText } from "./dom.js";
+import { STAGE_TEXT, TEXT, latencyText } from "./messages.js";
+
+/** @typedef {import("./session.js").Entry} Entry */
+/** @typedef {import("./session.js").Latency} Latency */
+
+/** Someone who scrolled this far up is reading: new text does not pull them down. */
+const FOLLOW_WITHIN_PX = 48;
+
+/** Announcements stay in the page this long, since two may come with one frame. */
+const MOST_ANNOUNCED = 3;
+
+export function createEntryList() {
+  const list = element("ol", { className: "entries" });
+  list.setAttribute("aria-label", TEXT.conversation);
+  const greeting = element(
+    "div",
+    { className: "greeting" },
+    element("h2", { textContent: TEXT.greetingTitle }),
+    element("p", { textContent: TEXT.greeting }),
+  );
+  const announcer = createAnnouncer();
+  const node = element("main", { className: "log", tabIndex: 0 }, greeting, list, announcer.node);
+  /** @type {Map<string, ReturnType<typeof createRow>>} */
+  const rows = new Map();
+  let follows = true;
+  const follow = () => {
+    if (follows) node.scrollTop = node.scrollHeight;
+  };
+  node.addEventListener("scroll", () => {
+    follows = node.scrollHeight - node.scrollTop - node.clientHeight < FOLLOW_WITHIN_PX;
+  });
+  new ResizeObserver(follow).observe(node);
+  return {
+    node,
+    /** @param {readonly Entry[]} entries */
+    render(entries) {
+      greeting.hidden = entries.length > 0;
+      const ids = new Set(entries.map((entry) => entry.id));
+      for (const [id, row] of rows) {
+        if (ids.has(id)) continue;
+        row.node.remove();
+        rows.delete(id);
+      }
+      for (const entry of entries) {
+        const row = rows.get(entry.id) ?? createRow(entry);
+        if (!rows.has(entry.id)) list.append(row.node);
+        rows.set(entry.id, row);
+        if (row.render(entry)) announcer.say(entry);
+      }
+      follow();
+    },
+  };
+}
+
+/** @param {Entry} entry */
+function createRow({ role }) {
+  const text = element("p", { className: "text" });
+  const remark = element("p", { className: "remark" });
+  const latency = createLatency();
+  const node = element("li", { className: `entry ${role}` });
+  if (role !== "divider") {
+    node.append(element("span", { className: "who", textContent: nameOf(role) }));
+  }
+  node.append(text, remark);
+  if (role === "agent") node.append(latency.node);
+  /** @type {Entry | null} */
+  let shown = null;
+  return {
+    node,
+    /**
+     * @param {Entry} entry
+     * @returns {boolean} true when it has just become complete
+     */
+    render(entry) {
+      if (entry === shown) return false;
+      const isNews = isComplete(entry) && !(shown && isComplete(shown));
+      shown = entry;
+      node.dataset.status = entry.status;
+      const placeholder = entry.text ? "" : placeholderOf(entry);
+      text.classList.toggle("placeholder", placeholder !== "");
+      setText(text, entry.text || placeholder);
+      setText(remark, remarkOf(entry));
+      remark.hidden = !remark.textContent;
+      latency.render(entry.latency);
+      return isNews;
+    },
+  };
+}
+
+function createLatency() {
+  const summary = element("summary");
+  const stages = element("dl");
+  const node = element("details", { className: "latency", hidden: true }, summary, stages);
+  return {
+    node,
+    /** @param {Latency | null} latency */
+    render(latency) {
+      node.hidden = latency === null;
+      if (latency === null) return;
+      setText(summary, latencyText(latency));
+      const pairs = Object.entries(latency.stagesMs);
+      node.classList.toggle("plain", pairs.length === 0);
+      stages.replaceChildren(
+        ...pairs.flatMap(([stage, ms]) => [
+          element("dt", { textContent: stageText(stage) }),
+          element("dd", { textContent: `${Math.round(ms)} ms` }),
+        ]),
+      );
+    },
+  };
+}
+
+/** Tells screen readers what was said and answered, once each, when it is complete. */
+function createAnnouncer() {
+  const node = element("div", { className: "visually-hidden" });
+  node.setAttribute("aria-live", "polite");
+  return {
+    node,
+    /** @param {Entry} entry */
+    say({ role, text }) {
+      node.append(element("p", { textContent: `${nameOf(role)}: ${text}` }));
+      if (node.childElementCount > MOST_ANNOUNCED) node.firstElementChild?.remove();
+    },
+  };
+}
+
+/** @param {Entry} entry */
+function isComplete({ role, text, status }) {
+  return role !== "divider" && text !== "" && ["done", "cut", "incomplete"].includes(status);
+}
+
+/**
+ * @param {Entry} entry one without text
+ * @returns {string}
+ */
+function placeholderOf({ role, status }) {
+  if (role === "divider") return TEXT.newConversation;
+  if (role === "agent") return status === "streaming" ? TEXT.thinking : "";
+  switch (status) {
+    case "hearing":
+      return TEXT.speaking;
+    case "recognising":
+      return TEXT.recognising;
+    case "done":
+      return TEXT.nothingHeard;
+    default:
+      return "";
+  }
+}
+
+/**
+ * @param {Entry} entry
+ * @returns {string}
+ */
+function remarkOf({ role, status, reason }) {
+  switch (status) {
+    case "lost":
+      return TEXT.connectionLost;
+    case "cut":
+      return reason === "turn_detected" ? TEXT.interrupted : TEXT.stopped;
+    case "incomplete":
+      return TEXT.tooLong;
+    case "failed": {
+      const failed = role === "user" ? TEXT.notRecognised : TEXT.answerFailed;
+      return reason ? `${failed}: ${reason}` : failed;
+    }
+    default:
+      return "";
+  }
+}
+
+/** @param {Entry["role"]} role */
+function nameOf(role) {
+  return role === "user" ? TEXT.you : TEXT.agent;
+}
+
+/** @param {string} stage */
+function stageText(stage) {
+  return Object.entries(STAGE_TEXT).find(([name]) => name === stage)?.[1] ?? stage;
+}

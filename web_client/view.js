@@ -1,0 +1,259 @@
+// @ts-check
+/** What the page looks like: builds the elements once, then brings them up to date. */
+
+import { button, element, icon, setText } from "./dom.js";
+import { FAILURE, TEXT, expiryText, retryText } from "./messages.js";
+import { createEntryList } from "./view-entries.js";
+
+/** @typedef {import("./messages.js").Failure} Failure */
+/** @typedef {keyof typeof TEXT.activity} Activity */
+
+/**
+ * Everything that is shown.
+ *
+ * @typedef {object} Model
+ * @property {import("./session.js").SessionState} session
+ * @property {import("./connection.js").ConnectionStatus} connection
+ * @property {Activity} activity
+ * @property {boolean} microphoneIsOn
+ * @property {Failure | null} microphoneFailure
+ * @property {boolean} networkIsSlow
+ * @property {string} note about the engine's quality, or empty
+ * @property {number} nowMs on the clock of the connection's `retryAtMs`
+ */
+
+/**
+ * What a person can do.
+ *
+ * @typedef {object} Actions
+ * @property {() => void} toggleMicrophone
+ * @property {(text: string) => boolean} sendText false when it cannot be sent now
+ * @property {() => void} stopAnswer
+ * @property {() => void} connect
+ * @property {(key: string) => void} useKey
+ */
+
+const MICROPHONE_PATH =
+  "M12 15a4 4 0 0 0 4-4V6a4 4 0 0 0-8 0v5a4 4 0 0 0 4 4zM5 11a7 7 0 0 0 14 0M12 18v4M8.5 22h7";
+const STOP_PATH = "M7 7h10v10H7z";
+const SEND_PATH = "M12 20V5M5.5 11.5 12 5l6.5 6.5";
+const KEY_FAILURES = new Set(["key-missing", "key-wrong", "key-malformed"]);
+
+/**
+ * @param {ShadowRoot} root
+ * @param {Actions} actions
+ */
+export function createView(root, actions) {
+  const header = createHeader();
+  const entries = createEntryList();
+  const notices = createNotices(actions);
+  const dock = createDock(actions);
+  const shell = element(
+    "div",
+    { className: "shell", hidden: true },
+    header.node,
+    entries.node,
+    element("footer", { className: "dock" }, notices.node, dock.node),
+  );
+  const stylesheet = element("link", {
+    rel: "stylesheet",
+    href: new URL("./voice-agent.css", import.meta.url).href,
+    onload: () => {
+      shell.hidden = false;
+    },
+    onerror: () => {
+      shell.hidden = false;
+    },
+  });
+  shell.addEventListener("keydown", (event) => {
+    if (event.key === "Escape") actions.stopAnswer();
+  });
+  root.append(stylesheet, shell);
+  return {
+    /** @param {Model} model */
+    render(model) {
+      shell.dataset.activity = model.activity;
+      shell.dataset.microphone = model.microphoneIsOn ? "on" : "off";
+      header.render(model);
+      entries.render(model.session.entries);
+      notices.render(model);
+      dock.render(model);
+    },
+    /** @param {number} level 0 … 1 */
+    setLevel: dock.setLevel,
+  };
+}
+
+function createHeader() {
+  const state = element("span", { className: "connection" });
+  const note = element("p", { className: "note" });
+  const node = element(
+    "header",
+    {},
+    element("div", { className: "title" }, element("h1", { textContent: TEXT.title }), state),
+    note,
+  );
+  return {
+    node,
+    /** @param {Model} model */
+    render({ connection, session, note: text }) {
+      const name = connection.state === "open" ? "connecting" : connection.state;
+      const shown = session.ready ? "ready" : name;
+      setText(state, TEXT.connection[shown]);
+      state.dataset.state = shown;
+      setText(note, text);
+      note.hidden = !text;
+    },
+  };
+}
+
+/** @param {Actions} actions */
+function createNotices(actions) {
+  const connection = createNotice();
+  const countdown = element("span", { className: "countdown" });
+  // Says the seconds without a screen reader repeating each of them.
+  countdown.setAttribute("aria-hidden", "true");
+  const retry = button(TEXT.retryNow, actions.connect);
+  const again = button(TEXT.startAgain, actions.connect);
+  connection.node.append(countdown, retry, again);
+  const keyForm = createKeyForm(actions);
+  const microphone = createNotice();
+  const network = createNotice();
+  const server = createNotice();
+  const node = element(
+    "div",
+    { className: "notices" },
+    ...[connection, keyForm, microphone, network, server].map((notice) => notice.node),
+  );
+  return {
+    node,
+    /** @param {Model} model */
+    render(model) {
+      const { state, failure, retryAtMs } = model.connection;
+      connection.show(failure ? FAILURE[failure] : "");
+      const waitS = retryAtMs === null ? 0 : Math.ceil((retryAtMs - model.nowMs) / 1000);
+      setText(countdown, state === "stopped" ? "" : retryText(waitS));
+      retry.hidden = state !== "waiting" && failure !== "server-refused";
+      again.hidden = failure !== "session-ended";
+      keyForm.node.hidden = state !== "stopped" || !KEY_FAILURES.has(failure ?? "");
+      microphone.show(model.microphoneFailure ? FAILURE[model.microphoneFailure] : "");
+      network.show(model.networkIsSlow ? FAILURE["network-slow"] : "");
+      const { error, expiry } = model.session;
+      server.show(error || (expiry ? expiryText(expiry) : ""));
+    },
+  };
+}
+
+function createNotice() {
+  const text = element("p", { role: "alert" });
+  const node = element("div", { className: "notice", hidden: true }, text);
+  return {
+    node,
+    /** @param {string} sentence empty hides it */
+    show(sentence) {
+      setText(text, sentence);
+      node.hidden = !sentence;
+    },
+  };
+}
+
+/** @param {Actions} actions */
+function createKeyForm(actions) {
+  const input = element("input", { type: "password", autocomplete: "off", required: true });
+  input.setAttribute("aria-label", TEXT.key);
+  input.placeholder = TEXT.key;
+  const node = element(
+    "form",
+    { className: "key", hidden: true },
+    input,
+    element("button", { type: "submit", textContent: TEXT.connect }),
+  );
+  node.addEventListener("submit", (event) => {
+    event.preventDefault();
+    actions.useKey(input.value.trim());
+    input.value = "";
+  });
+  return { node };
+}
+
+/** @param {Actions} actions */
+function createDock(actions) {
+  const talk = button("", actions.toggleMicrophone, "talk");
+  talk.append(icon(MICROPHONE_PATH, "start"), icon(STOP_PATH, "stop"));
+  const state = element("p", { className: "activity", role: "status" });
+  const hint = element("p", { className: "hint" });
+  const meter = createMeter();
+  const stop = button(TEXT.stopAnswer, actions.stopAnswer, "stop-answer");
+  const composer = createComposer(actions);
+  const node = element(
+    "div",
+    { className: "controls" },
+    talk,
+    element("div", { className: "state" }, state, hint, meter.node),
+    stop,
+    composer.node,
+  );
+  return {
+    node,
+    /** @param {Model} model */
+    render({ activity, microphoneIsOn, session }) {
+      setText(state, TEXT.activity[activity]);
+      talk.setAttribute("aria-label", microphoneIsOn ? TEXT.stopTalking : TEXT.talk);
+      talk.title = microphoneIsOn ? TEXT.stopTalking : TEXT.talk;
+      talk.disabled = activity === "starting";
+      const isLost = microphoneIsOn && activity === "offline";
+      setText(hint, isLost ? TEXT.notSentHint : activity === "idle" ? TEXT.microphoneHint : "");
+      meter.node.hidden = !microphoneIsOn || isLost;
+      stop.hidden = session.response === null;
+      composer.setEnabled(session.ready);
+    },
+    /** @param {number} level 0 … 1 */
+    setLevel(level) {
+      node.style.setProperty("--level", level.toFixed(3));
+      meter.setLevel(level);
+    },
+  };
+}
+
+function createMeter() {
+  const node = element("div", { className: "meter", role: "meter", hidden: true });
+  node.setAttribute("aria-label", TEXT.level);
+  node.setAttribute("aria-valuemin", "0");
+  node.setAttribute("aria-valuemax", "100");
+  node.append(element("div", { className: "meter-bar" }));
+  return {
+    node,
+    /** @param {number} level 0 … 1 */
+    setLevel(level) {
+      node.setAttribute("aria-valuenow", String(Math.round(level * 100)));
+    },
+  };
+}
+
+/** @param {Actions} actions */
+function createComposer(actions) {
+  const input = element("textarea", { rows: 1, placeholder: TEXT.composerLabel, maxLength: 8000 });
+  input.setAttribute("aria-label", TEXT.composerLabel);
+  const send = element("button", { type: "submit", className: "send", title: TEXT.send });
+  send.setAttribute("aria-label", TEXT.send);
+  send.append(icon(SEND_PATH));
+  const node = element("form", { className: "composer" }, input, send);
+  node.addEventListener("submit", (event) => {
+    event.preventDefault();
+    const text = input.value.trim();
+    if (text && actions.sendText(text)) input.value = "";
+  });
+  input.addEventListener("keydown", (event) => {
+    // Enter also ends the composition of a Chinese or Japanese word: that must not send.
+    if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
+    event.preventDefault();
+    node.requestSubmit();
+  });
+  return {
+    node,
+    /** @param {boolean} enabled */
+    setEnabled(enabled) {
+      send.disabled = !enabled;
+    },
+  };
+}
