@@ -1,0 +1,212 @@
+"""The running server: its socket, the loading of its engine, its signals and its end."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+
+import structlog
+import uvicorn
+from starlette.applications import Starlette
+from starlette.types import ASGIApp
+
+from agent.config import Limits
+from agent.engine.contract import Engine
+from agent.errors import ConfigError
+from agent.gateway.asgi import Gateway
+from agent.gateway.loop_delay import watch_loop_delay
+from agent.gateway.sessions import Phase
+from agent.gateway.wire import WebSocketWire
+
+log = structlog.get_logger()
+
+PROGRESS_EVERY_S = 2.0
+PING_INTERVAL_S = 20.0
+PING_TIMEOUT_S = 20.0
+ENGINE_STOP_S = 1.0
+"""An engine that does not stop within this is left to the end of the process."""
+
+CEILING_FACTOR = 2
+"""Messages up to this many times `max_message_bytes` are taken in and answered with an
+`error` event; beyond it the connection is closed with 1009, because it would have to be
+read to its end to go on."""
+
+Say = Callable[[str], None]
+
+
+def say_on_stdout(line: str) -> None:
+    """Print a line for people; logs go to stderr."""
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """Listen at an address; port 0 takes any free one.
+
+    Raises:
+        ConfigError: The address is not ours or is taken; the message says which setting.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=1024)
+    except OSError as error:
+        raise ConfigError(f"host, port: cannot listen at {host} port {port}: {error}") from error
+
+
+def page_address(listener: socket.socket) -> str:
+    """The address of the page, as a browser on this machine can open it."""
+    host, port = listener.getsockname()[:2]
+    if host in {"0.0.0.0", "::"}:  # noqa: S104  # compared, not bound
+        host = "127.0.0.1"
+    return f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/"
+
+
+class Server(uvicorn.Server):
+    """uvicorn's server, with an end that lets sessions finish.
+
+    The first SIGTERM or SIGINT drains the sessions while probes are still answered, and
+    then shuts down; a second one does not wait.
+    """
+
+    def __init__(self, config: uvicorn.Config, drain: Callable[[], Awaitable[None]]) -> None:
+        """`drain` is awaited between the first signal and the shutdown."""
+        super().__init__(config)
+        self._drain = drain
+        self._draining: asyncio.Future[None] | None = None
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Take the signals while serving; unlike uvicorn's, raise none of them again."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self.stop, number.name)
+        try:
+            yield
+        finally:
+            for number in (signal.SIGTERM, signal.SIGINT):
+                loop.remove_signal_handler(number)
+
+    def stop(self, reason: str) -> None:
+        """Begin the end; called again, hurry."""
+        log.info("stopping", reason=reason, at_once=self.should_exit)
+        if self.should_exit:
+            self.force_exit = True
+            if self._draining is not None:
+                self._draining.cancel()
+        self.should_exit = True
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Drain, then shut down."""
+        self._draining = asyncio.ensure_future(self._drain())
+        await asyncio.wait({self._draining})
+        if not self._draining.cancelled():
+            self._draining.result()
+        await super().shutdown(sockets)
+
+
+def uvicorn_config(app: ASGIApp, limits: Limits) -> uvicorn.Config:
+    """How uvicorn serves us."""
+    return uvicorn.Config(
+        app,
+        http="h11",
+        ws=WebSocketWire,
+        ws_max_size=CEILING_FACTOR * limits.max_message_bytes,
+        # Compressing noise costs much and saves nothing.
+        ws_per_message_deflate=False,
+        ws_ping_interval=PING_INTERVAL_S,
+        ws_ping_timeout=PING_TIMEOUT_S,
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        # Nothing here depends on the client's address or scheme, so no header may set them.
+        proxy_headers=False,
+        timeout_graceful_shutdown=1,
+    )
+
+
+async def serve(app: Starlette, listener: socket.socket, say: Say = say_on_stdout) -> None:
+    """Serve an application of `create_app` until a signal; loads its engine meanwhile.
+
+    Args:
+        app: Admits sessions as soon as the engine is loaded.
+        listener: From `bind`; closed at the end.
+        say: Shows a line to people.
+
+    Raises:
+        EngineError: The engine cannot run here.
+    """
+    gateway: Gateway = app.state.gateway
+    services, sessions = gateway.services, gateway.sessions
+    limits = services.settings.limits
+    server = Server(
+        uvicorn_config(app, limits), drain=lambda: sessions.drain(limits.shutdown_grace_s)
+    )
+    watching = asyncio.create_task(watch_loop_delay(services.metrics.loop_delay_s))
+    serving = asyncio.create_task(server.serve(sockets=[listener]))
+    loading = asyncio.create_task(_load(services.engine, say))
+    try:
+        await asyncio.wait({serving, loading}, return_when=asyncio.FIRST_COMPLETED)
+        if loading.done() and not serving.done():
+            if loading.exception() is None:
+                sessions.phase = Phase.READY
+                services.metrics.engine_ready.set(1)
+                _welcome(services.engine, page_address(listener), say)
+            else:
+                server.stop("the engine cannot be loaded")
+        await serving
+        if loading.done():
+            loading.result()
+    finally:
+        for task in (watching, loading, serving):
+            task.cancel()
+        await asyncio.gather(watching, loading, serving, return_exceptions=True)
+        await _stop(services.engine)
+
+
+async def _load(engine: Engine, say: Say) -> None:
+    """Start the engine, with a line every two seconds on what it is doing."""
+    doing = f"Loading {engine.info.model}"
+    done: float | None = None
+
+    def progress(what: str, fraction: float | None) -> None:
+        nonlocal doing, done
+        doing, done = what, fraction
+
+    async def report() -> None:
+        loop = asyncio.get_running_loop()
+        began_s = loop.time()
+        while True:
+            await asyncio.sleep(PROGRESS_EVERY_S)
+            share = "" if done is None else f"{done:.0%}, "
+            say(f"{doing} … {share}{loop.time() - began_s:.0f} s")
+
+    reporting = asyncio.create_task(report())
+    try:
+        await engine.start(progress)
+    finally:
+        reporting.cancel()
+
+
+def _welcome(engine: Engine, address: str, say: Say) -> None:
+    info = engine.info
+    say(f"Engine: {info.name}, {info.model}")
+    if info.note:
+        say(info.note)
+    say(f"Open {address} in a browser. Ctrl-C stops the server.")
+
+
+async def _stop(engine: Engine) -> None:
+    try:
+        async with asyncio.timeout(ENGINE_STOP_S):
+            await engine.stop()
+    except TimeoutError:
+        log.warning("engine did not stop in time", limit_s=ENGINE_STOP_S)
