@@ -45,15 +45,6 @@ def of_kind(driver, kind):
     return [command for command in driver.commands if isinstance(command, kind)]
 
 
-def item_texts(driver):
-    """What the client would retrieve, item by item, in order."""
-    texts = []
-    for event in driver.events:
-        if event["type"] == "conversation.item.added":
-            texts.append(event["item"]["id"])
-    return texts
-
-
 def test_one_spoken_turn_sends_the_protocols_events_in_order():
     driver = SessionDriver(**TRANSCRIBED)
     assert types(driver.events) == ["session.created"]

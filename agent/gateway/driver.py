@@ -1,0 +1,336 @@
+"""Joins one session, its engine conversation and its transport.
+
+The session decides, the engine works, the transport carries; here is all the `await` that
+they do without. Four kinds of tasks serve a session, all in one event loop:
+
+    reader   transport → inbox; waits when the inbox is full (back-pressure)
+    worker   inbox → resample and score (in the hub) → session
+    branch   one per engine branch: its text → session (in `EngineSide`)
+    sender   what the session wants sent → transport, in order
+
+Whoever calls the session then calls `_carry_out`, which executes what it wants done.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from collections import deque
+from typing import Any
+
+import numpy as np
+import structlog
+
+from agent.audio.intake import AudioIntake
+from agent.engine.contract import ConversationSettings
+from agent.errors import EngineError, InvalidEvent
+from agent.gateway.engine_side import EngineSide
+from agent.gateway.inbox import AudioMessage, Inbox
+from agent.gateway.services import Services, SessionQuery
+from agent.gateway.transport import (
+    CLOSE_GOING_AWAY,
+    CLOSE_INTERNAL_ERROR,
+    CLOSE_POLICY,
+    CLOSE_TRY_AGAIN_LATER,
+    Transport,
+    TransportClosed,
+)
+from agent.protocol import server_events
+from agent.protocol.client_events import (
+    ClientEvent,
+    InputAudioClear,
+    InputAudioCommit,
+    RefusedEvent,
+    SessionUpdate,
+)
+from agent.protocol.config import Audio, AudioInput, ServerVad, SessionConfig
+from agent.session import items
+from agent.session.session import Session, SessionOptions
+
+log = structlog.get_logger()
+
+# How often to look whether speech that waits to be understood has become less.
+BACKLOG_POLL_S = 0.05
+# When a deadline comes while audio waits to be worked on, that audio goes first.
+RETRY_TICK_S = 0.02
+
+_NO_PROBABILITIES = np.empty(0, np.float32)
+
+
+class SessionDriver:
+    """Runs one session over one transport.
+
+    Args:
+        session_id: Its name, on the wire and in logs.
+        transport: The connection.
+        services: What all sessions share.
+        query: What the client asked for in the URL.
+    """
+
+    def __init__(
+        self, session_id: str, transport: Transport, services: Services, query: SessionQuery
+    ) -> None:
+        settings = services.settings
+        self._transport = transport
+        self._services = services
+        self._metrics = services.metrics
+        self._log = log.bind(session_id=session_id)
+        self._session = Session(
+            _first_config(services),
+            SessionOptions(
+                session_id=session_id,
+                model=services.engine.info.model,
+                language=settings.language,
+                vad=settings.vad,
+                limits=settings.limits,
+                expires_at=int(time.time() + settings.limits.max_session_s),
+                extensions=query.extensions,
+            ),
+            _new_id,
+        )
+        self._intake = AudioIntake(self._session.input_format)
+        self._inbox = Inbox(self._max_audio_bytes())
+        self._working = False
+        self._outgoing: deque[dict[str, Any] | items.Close] = deque()
+        self._something_to_send = asyncio.Event()
+        self._timer: asyncio.TimerHandle | None = None
+        self._answered = asyncio.Event()
+        self._answered.set()
+        self._turns = 0
+
+    async def run(self) -> None:
+        """Serve the session until it or its connection ends."""
+        try:
+            conversation = self._services.engine.open(ConversationSettings())
+        except EngineError as error:
+            await self._refuse(error)
+            return
+        self._engine_side = EngineSide(
+            conversation, self._services.settings, self._receive_tokens, self._log
+        )
+        self._stream = self._services.hub.open_stream()
+        try:
+            self._session.start(self._now())
+            self._carry_out()
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._read())
+                group.create_task(self._work())
+                group.create_task(self._send())
+        except* TransportClosed:
+            pass  # the ordinary end; the transport says how
+        finally:
+            self._end()
+
+    async def shut_down(self, grace_s: float) -> None:
+        """Let an answer in progress end within `grace_s` seconds, then close with 1001."""
+        try:
+            async with asyncio.timeout(grace_s):
+                await self._answered.wait()
+        except TimeoutError:
+            self._log.info("answer cut off by shutdown")
+        await self._transport.close(CLOSE_GOING_AWAY, "the server is shutting down")
+
+    # ------------------------------------------------------------ tasks
+
+    async def _read(self) -> None:
+        while True:
+            self._inbox.put(await self._transport.receive(), self._now())
+            await self._inbox.wait_for_room()
+
+    async def _work(self) -> None:
+        while True:
+            await self._inbox.wait_for_entry()
+            self._working = True
+            entry = self._inbox.take()
+            match entry:
+                case list():
+                    await self._take_audio(entry)
+                case RefusedEvent():
+                    self._session.report(entry, entry.event_id)
+                case AudioMessage():
+                    raise AssertionError("audio is taken as a list")
+                case _:
+                    await self._take_event(entry)
+            self._working = False
+            self._carry_out()
+
+    async def _send(self) -> None:
+        while True:
+            await self._something_to_send.wait()
+            self._something_to_send.clear()
+            while self._outgoing:
+                output = self._outgoing.popleft()
+                if isinstance(output, items.Close):
+                    await self._transport.close(CLOSE_POLICY, output.reason)
+                else:
+                    await self._transport.send(output)
+
+    # ------------------------------------------------------------ input
+
+    async def _take_audio(self, messages: list[AudioMessage]) -> None:
+        await self._wait_for_engine()
+        whole = [message for message in messages if self._is_whole(message)]
+        if not whole:
+            return
+        data = b"".join(message.data for message in whole)
+        samples, probabilities = await self._services.hub.score(
+            self._stream, self._intake, data, scored=self._session.detects_turns
+        )
+        self._metrics.audio_received_s.inc(len(data) / self._intake.format.bytes_per_second)
+        self._session.receive_audio(samples, probabilities, self._now(), whole[-1].arrived_at)
+
+    def _is_whole(self, message: AudioMessage) -> bool:
+        try:
+            self._intake.format.check_whole_samples(len(message.data))
+        except InvalidEvent as error:
+            self._session.report(error, message.event_id)
+            return False
+        return True
+
+    async def _take_event(self, event: ClientEvent) -> None:
+        if isinstance(event, InputAudioCommit | InputAudioClear):
+            self._flush_audio()
+        self._session.receive_event(event, self._now())
+        if isinstance(event, SessionUpdate) and self._session.input_format != self._intake.format:
+            self._flush_audio()
+            self._intake = AudioIntake(self._session.input_format)
+            self._inbox.max_audio_bytes = self._max_audio_bytes()
+
+    def _flush_audio(self) -> None:
+        """Give the session what is still inside the resampler and the framer."""
+        self._session.receive_audio(self._intake.flush(), _NO_PROBABILITIES, self._now())
+
+    async def _wait_for_engine(self) -> None:
+        """Back-pressure: no more audio while too much of it waits to be understood."""
+        limit_s = self._services.settings.limits.max_audio_backlog_s
+        while self._engine_side.backlog_s > limit_s:  # noqa: ASYNC110  # it is only a number
+            await asyncio.sleep(BACKLOG_POLL_S)
+
+    def _receive_tokens(self, event: items.TokenEvent) -> None:
+        self._session.receive_tokens(event, self._now())
+        self._carry_out()
+
+    def _tick(self) -> None:
+        self._timer = None
+        if self._inbox or self._working:
+            self._timer = asyncio.get_running_loop().call_later(RETRY_TICK_S, self._tick)
+            return
+        self._session.tick(self._now())
+        self._carry_out()
+
+    # ------------------------------------------------------------ output
+
+    def _carry_out(self) -> None:
+        """Do all that the session wants done, in order, and set its alarm."""
+        for output in self._session.take_output():
+            match output:
+                case items.Send(event=event):
+                    self._outgoing.append(event)
+                case items.TurnReport():
+                    self._report(output)
+                case items.Close():
+                    self._outgoing.append(output)
+                case _:
+                    self._command(output)
+        if self._outgoing:
+            self._something_to_send.set()
+        if self._session.is_answering:
+            self._answered.clear()
+        else:
+            self._answered.set()
+        self._set_alarm()
+
+    def _command(self, command: items.Command) -> None:
+        try:
+            self._engine_side.execute(command)
+        except EngineError as error:
+            self._log.error("engine refused", command=type(command).__name__, code=error.code)
+            self._outgoing.append({"event_id": _new_id("event"), **server_events.error(error)})
+
+    def _set_alarm(self) -> None:
+        deadline = self._session.next_deadline
+        if deadline is None:
+            return
+        if self._timer is not None:
+            if self._timer.when() <= deadline:
+                return  # it will look again when it goes off
+            self._timer.cancel()
+        self._timer = asyncio.get_running_loop().call_at(deadline, self._tick)
+
+    def _report(self, report: items.TurnReport) -> None:
+        self._turns += 1
+        self._metrics.turns.inc()
+        stages = {name: value / 1000 for name, value in report.stages_ms.items()}
+        self._metrics.endpointing_delay_s.observe(stages["endpointing"])
+        if "recognition" in stages:
+            self._metrics.recognition_s.observe(stages["recognition"])
+        if "prompt" in stages:
+            self._metrics.prompt_s.observe(stages["prompt"])
+        if report.first_token_ms is not None:
+            self._metrics.first_token_s.observe(report.first_token_ms / 1000)
+        if report.status is not None:
+            self._metrics.responses.labels(report.status).inc()
+        self._log.info(
+            "turn",
+            item_id=report.item_id,
+            response_id=report.response_id,
+            status=report.status,
+            audio_s=round(report.audio_s, 2),
+            clips=report.clips,
+            end_reason=report.end_reason,
+            first_token_ms=report.first_token_ms and round(report.first_token_ms),
+            output_tokens=report.output_tokens,
+            **{f"{name}_ms": value for name, value in report.stages_ms.items()},
+        )
+
+    # ------------------------------------------------------------ the end
+
+    async def _refuse(self, error: EngineError) -> None:
+        self._log.warning("conversation refused", code=error.code)
+        try:
+            await self._transport.send({"event_id": _new_id("event"), **server_events.error(error)})
+        except TransportClosed:
+            return
+        busy = error.code == "engine_busy"
+        await self._transport.close(
+            CLOSE_TRY_AGAIN_LATER if busy else CLOSE_INTERNAL_ERROR, str(error)
+        )
+
+    def _end(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._services.hub.close_stream(self._stream)
+        self._engine_side.close()
+        self._answered.set()
+
+    def _max_audio_bytes(self) -> int:
+        limit_s = self._services.settings.limits.max_audio_backlog_s
+        return int(limit_s * self._session.input_format.bytes_per_second)
+
+    @staticmethod
+    def _now() -> float:
+        return asyncio.get_running_loop().time()
+
+
+def _first_config(services: Services) -> SessionConfig:
+    """The settings a session begins with: the server's own."""
+    settings = services.settings
+    vad = settings.vad
+    return SessionConfig(
+        instructions=settings.instructions,
+        audio=Audio(
+            input=AudioInput(
+                turn_detection=ServerVad(
+                    threshold=vad.threshold,
+                    prefix_padding_ms=vad.prefix_padding_ms,
+                    silence_duration_ms=vad.silence_duration_ms,
+                )
+            )
+        ),
+    )
+
+
+def _new_id(prefix: str) -> str:
+    """A unique id in the protocol's manner: a prefix and random letters."""
+    return f"{prefix}_{secrets.token_hex(10)}"

@@ -1,0 +1,176 @@
+"""Carries a session's commands to its engine conversation, and branches' text back.
+
+The boundary to the engine: whatever an engine raises fails one answer or one utterance,
+never the session.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any
+
+from structlog.typing import FilteringBoundLogger
+
+from agent.config import Settings
+from agent.engine import contract
+from agent.errors import EngineError, LocalError
+from agent.gateway.translate import engine_item, session_usage
+from agent.session import items
+
+
+class EngineSide:
+    """One session's conversation and the branches that run in it.
+
+    Args:
+        conversation: Open; closed by `close`.
+        settings: The server's.
+        deliver: Takes what branches give, in the event loop.
+        log: Bound to the session.
+    """
+
+    def __init__(
+        self,
+        conversation: contract.Conversation,
+        settings: Settings,
+        deliver: Callable[[items.TokenEvent], None],
+        log: FilteringBoundLogger,
+    ) -> None:
+        self._conversation = conversation
+        self._settings = settings
+        self._deliver = deliver
+        self._log = log
+        self._branches: dict[str, contract.Branch] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    @property
+    def backlog_s(self) -> float:
+        """Seconds of speech that are not understood yet."""
+        return self._conversation.backlog_s
+
+    def execute(self, command: items.Command) -> None:
+        """Carry out one command.
+
+        Raises:
+            EngineError: The engine refused it; a branch that cannot start is reported as
+                failed instead.
+        """
+        match command:
+            case items.StartBranch() | items.DropBranch() | items.AdoptBranch():
+                self._execute_on_branch(command)
+            case items.InsertItem() | items.TruncateItem() | items.DeleteItem():
+                self._execute_on_item(command)
+            case items.Configure(instructions=instructions, tools=tools, language=language):
+                self._conversation.configure(
+                    contract.ConversationSettings(instructions, tools, language)
+                )
+            case _:
+                self._execute_on_utterance(command)
+
+    def close(self) -> None:
+        """Stop all branches and free the conversation."""
+        for task in tuple(self._tasks):
+            task.cancel()
+        self._conversation.close()
+
+    def _execute_on_utterance(
+        self,
+        command: items.Hear | items.Cut | items.Pause | items.Resume | items.Forget | items.Commit,
+    ) -> None:
+        match command:
+            case items.Hear(samples=samples):
+                self._conversation.hear(samples)
+            case items.Cut(keep_samples=keep_samples):
+                self._conversation.cut(keep_samples)
+            case items.Pause():
+                self._conversation.pause()
+            case items.Resume():
+                self._conversation.resume()
+            case items.Forget():
+                self._conversation.forget()
+            case items.Commit(item_id=item_id, after=after):
+                committed = self._conversation.commit(item_id, after)
+                self._start(self._watch_commit(item_id, committed))
+
+    def _execute_on_item(
+        self, command: items.InsertItem | items.TruncateItem | items.DeleteItem
+    ) -> None:
+        match command:
+            case items.InsertItem(item=item, after=after):
+                self._conversation.insert(engine_item(item), after, head=after is None)
+            case items.TruncateItem(item_id=item_id, upto=upto):
+                self._conversation.truncate(item_id, upto)
+            case items.DeleteItem(item_id=item_id):
+                self._conversation.delete(item_id)
+
+    def _execute_on_branch(
+        self, command: items.StartBranch | items.DropBranch | items.AdoptBranch
+    ) -> None:
+        match command:
+            case items.StartBranch():
+                self._start_branch(command)
+            case items.DropBranch(branch_id=branch_id):
+                if (branch := self._branches.pop(branch_id, None)) is not None:
+                    branch.cancel()
+            case items.AdoptBranch(branch_id=branch_id):
+                self._conversation.adopt(
+                    self._branches.pop(branch_id), command.item_id, command.upto, command.after
+                )
+
+    def _start_branch(self, command: items.StartBranch) -> None:
+        """Start it now, on the state as it is; even a refusal is delivered later, in order."""
+        request = engine_request(
+            command,
+            temperature=self._settings.temperature,
+            max_output_tokens=self._settings.max_output_tokens,
+        )
+        try:
+            branch = self._conversation.branch(request)
+        except EngineError as error:
+            self._start(self._fail(command.branch_id, error))
+            return
+        self._branches[command.branch_id] = branch
+        self._start(self._follow(command.branch_id, branch))
+
+    async def _fail(self, branch_id: str, error: EngineError) -> None:
+        self._log.warning("branch failed", branch_id=branch_id, code=error.code)
+        self._deliver(items.BranchFailed(branch_id, error.code, str(error)))
+
+    async def _follow(self, branch_id: str, branch: contract.Branch) -> None:
+        """Carry a branch's text to the session until it ends or is let go."""
+        try:
+            async for piece in branch:
+                match piece:
+                    case contract.TextDelta(text=text):
+                        event: items.TokenEvent = items.BranchText(branch_id, text)
+                    case contract.BranchDone(reason=contract.FinishReason.CANCELLED):
+                        return
+                    case contract.BranchDone():
+                        event = items.BranchEnded(
+                            branch_id,
+                            complete=piece.reason is contract.FinishReason.STOP,
+                            usage=session_usage(piece.usage),
+                            stages_ms=piece.stages_ms,
+                        )
+                self._deliver(event)
+        except EngineError as error:
+            await self._fail(branch_id, error)
+        except Exception:  # noqa: BLE001  # the boundary: one answer fails, the session goes on
+            self._log.exception("branch crashed", branch_id=branch_id)
+            self._deliver(
+                items.BranchFailed(branch_id, LocalError.code, "an internal error; see the log")
+            )
+        finally:
+            self._branches.pop(branch_id, None)
+
+    async def _watch_commit(self, item_id: str, committed: Awaitable[contract.Committed]) -> None:
+        """Log an utterance that could not be understood; its branches report it themselves."""
+        try:
+            await committed
+        except EngineError as error:
+            self._log.warning("utterance not understood", item_id=item_id, code=error.code)
+
+    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
