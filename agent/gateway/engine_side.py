@@ -15,7 +15,7 @@ from structlog.typing import FilteringBoundLogger
 from agent.config import Settings
 from agent.engine import contract
 from agent.errors import EngineError, LocalError
-from agent.gateway.translate import engine_item, session_usage
+from agent.gateway.translate import engine_item, engine_request, session_usage
 from agent.session import items
 
 
