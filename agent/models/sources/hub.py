@@ -120,7 +120,8 @@ class HubSource:
             target.truncate()
             while have_bytes < file.pin.size_bytes:
                 try:
-                    chunk = response.read(min(CHUNK_BYTES, file.pin.size_bytes - have_bytes))
+                    # read1 gives what has come: a slow download shows and keeps all of it.
+                    chunk = response.read1(min(CHUNK_BYTES, file.pin.size_bytes - have_bytes))
                 except (OSError, http.client.HTTPException) as error:
                     raise _BrokeOff(str(error)) from error
                 if not chunk:
