@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # What scripts/serve and scripts/test share: their own set-up, in the checkout. Sourced, not run.
 #
 # Everything that takes longer than a moment is a `step`: one line when it begins, a sign of
@@ -17,7 +18,7 @@ fail() {
 
 # step WHAT COMMAND… runs the command with its output in the log.
 step() {
-    local what="$1" began=$SECONDS pid status=0 seconds next_sign=10
+    local what="$1" began=$SECONDS pid status=0 seconds shown=-1 next_sign=10
     shift
     mkdir -p "$(dirname "$LOG")"
     printf '== %s: %s\n' "$what" "$*" >"$LOG"
@@ -29,9 +30,10 @@ step() {
     while kill -0 "$pid" 2>/dev/null; do
         sleep 0.2
         seconds=$((SECONDS - began))
-        if [ -t 1 ]; then
+        if [ -t 1 ] && [ "$seconds" -gt "$shown" ]; then
+            shown=$seconds
             printf '\r\033[K%s: %s … %d s' "$NAME" "$what" "$seconds"
-        elif [ "$seconds" -ge "$next_sign" ]; then
+        elif [ ! -t 1 ] && [ "$seconds" -ge "$next_sign" ]; then
             next_sign=$((seconds + 10))
             say "$what … $seconds s: $(tail -n 1 "$LOG" | cut -c 1-100)"
         fi
@@ -130,7 +132,7 @@ fingerprint() {
 set_up() {
     local stamp="$VENV/.installed-$1" extras="$2" from="$PWD"
     shift 2
-    cd "$ROOT"
+    cd "$ROOT" || exit
     # Of two scripts at once the second waits; what they lock is the checkout's own folder.
     exec 9<"$ROOT"
     if command -v flock >/dev/null && ! flock --nonblock 9; then
@@ -147,5 +149,5 @@ set_up() {
         fingerprint "$extras" "$@" >"$stamp"
     fi
     exec 9<&-
-    cd "$from"
+    cd "$from" || exit
 }

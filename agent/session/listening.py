@@ -19,9 +19,9 @@ from agent.audio.framing import FRAME_SAMPLES
 from agent.config import VadSettings
 from agent.protocol import server_events
 from agent.protocol.config import SemanticVad, ServerVad
+from agent.session.detection import vad_settings
 from agent.session.items import Cut, Forget, Hear, Pause, Resume, Samples
 from agent.session.outbox import NewId, Outbox
-from agent.turns.endpointing import vad_settings
 from agent.turns.machine import Action, Floor, next_state
 from agent.vad import segmenter as seg
 
