@@ -55,7 +55,7 @@ class VadSettings(Group):
     misfire_silence_ms: Milliseconds = 200
     early_pause_ms: Milliseconds = 180
     silence_duration_ms: Milliseconds = 500
-    max_turn_s: float = Field(120.0, gt=30.0, le=3600.0)
+    max_turn_s: float = Field(120.0, gt=1.0, le=3600.0)
     # From here on the pause that is needed to cut a clip shrinks; at the hard limit the
     # cut falls on the quietest frame of the last `cut_window_s`.
     clip_soft_limit_s: float = Field(20.0, gt=1.0, lt=30.0)
@@ -70,6 +70,8 @@ class VadSettings(Group):
             raise ValueError("clip_soft_limit_s must be below clip_hard_limit_s")
         if not self.cut_window_s < self.clip_hard_limit_s:
             raise ValueError("cut_window_s must be below clip_hard_limit_s")
+        if not self.clip_hard_limit_s < self.max_turn_s:
+            raise ValueError("max_turn_s must be above clip_hard_limit_s")
         return self
 
 
@@ -158,6 +160,14 @@ class Settings(BaseSettings):
         if not key:
             raise ConfigError(f"api_key_file: {self.api_key_file} is empty; put the key in it")
         return SecretStr(key)
+
+
+def default_of(setting: str) -> str | None:
+    """The default of a top-level setting as text; None when there is none to show."""
+    field = Settings.model_fields.get(setting)
+    if field is None or field.default in (None, (), VadSettings(), Limits()):
+        return None
+    return str(field.default)
 
 
 def load_settings(**command_line: object) -> Settings:

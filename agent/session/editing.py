@@ -11,7 +11,7 @@ from agent.protocol.client_events import ItemCreate, ItemTruncate
 from agent.protocol.items import WireReference, parse_input, parse_item
 from agent.session.conversation import History
 from agent.session.created import ItemMaker
-from agent.session.items import AudioPart, DeleteItem, InsertItem, Item, TextPart, TruncateItem
+from agent.session.items import AudioPart, InsertItem, Item, TextPart, TruncateItem
 from agent.session.outbox import Outbox
 from agent.session.responses import Responses
 
@@ -40,7 +40,7 @@ class Editing:
         after = self._history.place(event.previous_item_id)
         item = maker.make(wire)
         self._history.insert(_without_clips(item), after)
-        self._outbox.put(InsertItem(item, after))
+        self._outbox.put(InsertItem(item, self._responses.settled(after)))
         self._outbox.send(server_events.item_added(item.to_wire(), after))
         self._outbox.send(server_events.item_done(item.to_wire(), after))
 
@@ -51,11 +51,7 @@ class Editing:
             InvalidEvent: There is none of that id.
         """
         self._history.get(item_id, code="item_delete_invalid_item_id")
-        predecessor = self._history.predecessor(item_id)
-        self._history.delete(item_id)
-        self._responses.item_deleted(item_id, predecessor)
-        self._outbox.put(DeleteItem(item_id))
-        self._outbox.send(server_events.item_deleted(item_id))
+        self._responses.delete_item(item_id)
 
     def retrieve(self, item_id: str) -> None:
         """Show an item; its audio is not kept for that.

@@ -82,6 +82,11 @@ class Response:
     usage: TokenUsage = field(default_factory=TokenUsage)
     stages_ms: dict[str, float] | None = None
 
+    @property
+    def in_history(self) -> bool:
+        """Whether its item is part of the conversation as the client knows it."""
+        return self.plan.in_conversation and self.item_id is not None and self.item_kept
+
     def item(self, status: str) -> Item:
         """The assistant item as far as it goes."""
         assert self.item_id is not None
@@ -180,22 +185,37 @@ class Responses:
         self._keep_or_drop(response)
         self._send_done(response, {"type": "cancelled", "reason": reason})
 
-    def item_deleted(self, item_id: str, predecessor: str | None) -> None:
-        """An item left the history: answers that follow it move up, its own is not kept."""
+    def delete_item(self, item_id: str) -> None:
+        """Take an item out of the conversation: answers that follow it move up.
+
+        An answer that is being written ends without its item, which the engine does not
+        know yet.
+        """
+        predecessor = self._history.predecessor(item_id)
+        being_written = False
         for response in self._by_branch.values():
             if response.anchor == item_id:
                 response.anchor = predecessor
             if response.item_id == item_id:
                 response.item_kept = False
+                being_written = True
+        self._history.delete(item_id)
+        if not being_written:
+            self._outbox.put(DeleteItem(item_id))
+        self._outbox.send(server_events.item_deleted(item_id))
+
+    def settled(self, after: str | None) -> str | None:
+        """The place `after` as the engine knows it: without the answer being written."""
+        for response in self._by_branch.values():
+            if response.in_history and response.item_id == after:
+                assert after is not None
+                return self._history.predecessor(after)
+        return after
 
     def make_room(self) -> None:
         """What was spoken is never refused for the number of items: the oldest one goes."""
         if self._history.is_full:
-            oldest = next(iter(self._history)).id
-            self._history.delete(oldest)
-            self.item_deleted(oldest, None)
-            self._outbox.put(DeleteItem(oldest))
-            self._outbox.send(server_events.item_deleted(oldest))
+            self.delete_item(next(iter(self._history)).id)
 
     # ------------------------------------------------------------ inside
 
@@ -225,13 +245,14 @@ class Responses:
         self._outbox.send(server_events.text_done(response.id, item.id, response.text))
         self._outbox.send(server_events.content_part_done(response.id, item.id, response.text))
         self._outbox.send(server_events.output_item_done(response.id, item.to_wire()))
-        if response.plan.in_conversation and response.item_kept:
+        if response.in_history:
             self._history.replace(item)
             previous = self._history.predecessor(item.id)
             self._outbox.send(server_events.item_done(item.to_wire(), previous))
 
     def _keep_or_drop(self, response: Response) -> None:
-        if response.item_id is not None and response.plan.in_conversation and response.item_kept:
+        if response.in_history:
+            assert response.item_id is not None
             self._outbox.put(
                 AdoptBranch(
                     branch_id=response.branch_id,
@@ -255,14 +276,12 @@ class Responses:
     def _finish_failed(self, response: Response, code: str, message: str) -> None:
         response.status = "failed"
         self._close_item(response, "incomplete")
-        if response.item_id is not None and response.plan.in_conversation and response.item_kept:
+        self._outbox.put(DropBranch(response.branch_id))
+        if response.in_history:
             # The branch may have died with its engine: the text that was sent is put into
             # the conversation as an item of its own.
-            after = self._history.predecessor(response.item_id)
-            self._outbox.put(DropBranch(response.branch_id))
-            self._outbox.put(InsertItem(response.item("incomplete"), after))
-        else:
-            self._outbox.put(DropBranch(response.branch_id))
+            item = response.item("incomplete")
+            self._outbox.put(InsertItem(item, self._history.predecessor(item.id)))
         error = {"type": "server_error", "code": code, "message": message}
         self._send_done(response, {"type": "failed", "error": error})
 

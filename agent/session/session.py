@@ -241,7 +241,7 @@ class Session:
         self._outbox.send(server_events.audio_committed(item.id, previous))
         self._outbox.send(server_events.item_added(item.to_wire(), previous))
         self._outbox.send(server_events.item_done(item.to_wire(), previous))
-        self._outbox.put(Commit(item.id, previous))
+        self._outbox.put(Commit(item.id, self._responses.settled(previous)))
         if self._config.audio.input.transcription is not None:
             self._transcripts.start(item.id, turn.audio_s)
         detection = self._config.audio.input.turn_detection
