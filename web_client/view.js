@@ -200,7 +200,8 @@ function createDock(actions) {
       setText(state, TEXT.activity[activity]);
       talk.setAttribute("aria-label", microphoneIsOn ? TEXT.stopTalking : TEXT.talk);
       talk.title = microphoneIsOn ? TEXT.stopTalking : TEXT.talk;
-      talk.disabled = activity === "starting";
+      // Not `disabled`: that would take the keyboard's focus away.
+      talk.setAttribute("aria-disabled", String(activity === "starting"));
       const isLost = microphoneIsOn && activity === "offline";
       setText(hint, isLost ? TEXT.notSentHint : activity === "idle" ? TEXT.microphoneHint : "");
       meter.node.hidden = !microphoneIsOn || isLost;

@@ -81,9 +81,9 @@ def collect_complaints(page: Page) -> list[str]:
     complaints: list[str] = []
     page.on(
         "console",
-        lambda message: complaints.append(message.text)
-        if message.type in {"error", "warning"}
-        else None,
+        lambda message: (
+            complaints.append(message.text) if message.type in {"error", "warning"} else None
+        ),
     )
     page.on("pageerror", lambda error: complaints.append(str(error)))
     return complaints

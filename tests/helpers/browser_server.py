@@ -13,6 +13,7 @@ import json
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -24,7 +25,7 @@ from agent.config import Limits, Settings
 from agent.engine.contract import EngineInfo
 from agent.gateway.asgi import create_app
 from agent.gateway.services import Services, SessionQuery
-from agent.gateway.sessions import Phase
+from agent.gateway.sessions import Phase, Sessions
 from agent.gateway.transport import CLOSE_GOING_AWAY, Transport, TransportClosed
 from agent.gateway.wire import WebSocketWire
 from agent.metrics import Metrics
@@ -124,6 +125,7 @@ class BrowserServer:
         key: The key that clients must present, or None.
         phase: Whether sessions are admitted.
         max_sessions: How many at a time.
+        web_client: Folder of the page; None for the project's.
     """
 
     def __init__(self) -> None:
@@ -132,7 +134,9 @@ class BrowserServer:
         self.key: bytes | None = None
         self.phase = Phase.READY
         self.max_sessions = 8
+        self.web_client: Path | None = None
         self._sessions: asyncio.Queue[BrowserSession] = asyncio.Queue()
+        self._admission: Sessions | None = None
         self._server: uvicorn.Server | None = None
         self._task: asyncio.Task[None] | None = None
 
@@ -151,15 +155,19 @@ class BrowserServer:
         info = EngineInfo(name="scripted", model="scripted", note=self.note)
         # The gateway's routes use no more of an engine than its description, and no hub.
         services = Services(settings, SimpleNamespace(info=info), None, Metrics())  # type: ignore[arg-type]
-        app = create_app(services, self._make_session, key=self.key)
-        app.state.gateway.sessions.phase = self.phase
+        app = create_app(services, self._make_session, key=self.key, web_client=self.web_client)
+        self._admission = app.state.gateway.sessions
+        self._admission.phase = self.phase
         config = uvicorn.Config(
             app, ws=WebSocketWire, lifespan="off", log_config=None, timeout_graceful_shutdown=1
         )
         self._server = uvicorn.Server(config)
         self._task = asyncio.create_task(self._server.serve(sockets=[listener]))
-        while not self._server.started:
-            await asyncio.sleep(0.01)
+
+    def admit(self) -> None:
+        """Admit sessions from now on."""
+        assert self._admission is not None
+        self._admission.phase = Phase.READY
 
     async def stop(self) -> None:
         """Go away, closing every connection; harmless when stopped."""

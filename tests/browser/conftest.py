@@ -1,0 +1,50 @@
+"""What every browser test works with.
+
+Starting a browser takes longer than most of these tests: all share one, on one event loop,
+each with a profile of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+from playwright.async_api import Browser, Page
+
+from tests.helpers.browser import chromium, collect_complaints, find_recording
+from tests.helpers.browser_server import BrowserServer, browser_server
+
+
+@pytest.fixture(scope="session")
+def recording() -> Path:
+    """The recording that the browser's microphone plays."""
+    return find_recording()
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def browser(recording: Path) -> AsyncIterator[Browser]:
+    """A browser whose microphone plays the recording, from its start each time."""
+    async with chromium(recording) as browser:
+        yield browser
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def page(browser: Browser) -> AsyncIterator[Page]:
+    """An empty tab with a profile of its own."""
+    async with await browser.new_context(viewport={"width": 960, "height": 720}) as context:
+        yield await context.new_page()
+
+
+@pytest.fixture
+def complaints(page: Page) -> list[str]:
+    """What the tab's console shows: errors, warnings, CSP violations, exceptions."""
+    return collect_complaints(page)
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def server() -> AsyncIterator[BrowserServer]:
+    """The gateway with a scripted session behind it."""
+    async with browser_server() as server:
+        yield server

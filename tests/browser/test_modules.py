@@ -1,0 +1,296 @@
+"""The page's modules by themselves, run in the browser without the page."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, get_args
+
+import numpy as np
+import pytest
+import pytest_asyncio
+import soxr
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from openai.types.realtime import RealtimeClientEvent, RealtimeServerEvent
+from playwright.async_api import Page
+
+from agent.protocol import server_events
+from tests.helpers.browser_server import BrowserServer, Event, answer_begins, answer_ends, spoken
+
+pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
+
+# Freezes every state, so that changing one in place throws.
+REPLAY = """async (events) => {
+  const { INITIAL, MAX_ENTRIES, activityOf, disconnect, reduce } = await import("/session.js");
+  const freeze = (value) => {
+    if (value && typeof value === "object") Object.values(Object.freeze(value)).forEach(freeze);
+    return value;
+  };
+  let state = INITIAL;
+  const activities = [];
+  events.forEach((event, index) => {
+    state = event === null ? disconnect(state) : reduce(state, freeze(event), index * 100);
+    freeze(state);
+    activities.push(activityOf(state));
+  });
+  return { ...state, activities, MAX_ENTRIES };
+}"""
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def modules(page: Page, server: BrowserServer) -> Page:
+    """A tab from which the modules can be imported and that runs nothing else."""
+    await page.goto(f"{server.url}icon.svg")
+    return page
+
+
+async def replay(page: Page, events: Sequence[Event | None]) -> dict[str, Any]:
+    """The state after these events, 100 ms apart; None stands for a lost connection."""
+    state: dict[str, Any] = await page.evaluate(REPLAY, list(events))
+    return state
+
+
+def texts(state: dict[str, Any]) -> list[tuple[str, str, str]]:
+    """Role, text and status of each entry."""
+    return [(entry["role"], entry["text"], entry["status"]) for entry in state["entries"]]
+
+
+SPOKEN_TURN: list[Event] = [
+    server_events.session_created({}),
+    server_events.session_updated({}),
+    server_events.speech_started("item_1", 0),
+    *spoken("item_1", 0, 1000),
+    server_events.transcription_completed("item_1", "Hello there.", 1.0),
+    *answer_begins("resp_1", "item_2"),
+    server_events.text_delta("resp_1", "item_2", "Good "),
+    server_events.text_delta("resp_1", "item_2", "day."),
+]
+
+
+async def test_a_spoken_turn_goes_through_every_activity(modules: Page) -> None:
+    ended = answer_ends("resp_1", "item_2", "Good day.")
+    state = await replay(modules, [*SPOKEN_TURN, *ended])
+    assert texts(state) == [("user", "Hello there.", "done"), ("agent", "Good day.", "done")]
+    seen = [name for name, before in _steps(state["activities"]) if name != before]
+    # Between the words and the answer nothing is known to be on its way.
+    assert seen == ["quiet", "hearing", "thinking", "quiet", "thinking", "answering", "quiet"]
+
+
+async def test_latency_is_the_pages_own_until_the_server_gives_its_measurement(
+    modules: Page,
+) -> None:
+    state = await replay(modules, SPOKEN_TURN)
+    stopped = [event["type"] for event in SPOKEN_TURN].index("input_audio_buffer.speech_stopped")
+    first_text = len(SPOKEN_TURN) - 2
+    expected_ms = (first_text - stopped) * 100
+    assert state["entries"][1]["latency"] == {
+        "ms": expected_ms, "measuredBy": "page", "stagesMs": {},
+    }  # fmt: skip
+    timings = server_events.turn_timings(
+        item_id="item_1", response_id="resp_1", speech_end_ms=500, turn_end_delay_ms=500.0,
+        speech_end_to_first_token_ms=700.0, stages_ms={"endpointing": 500.0},
+    )  # fmt: skip
+    state = await replay(modules, [*SPOKEN_TURN, timings])
+    assert state["entries"][1]["latency"] == {
+        "ms": 700.0, "measuredBy": "server", "stagesMs": {"endpointing": 500.0},
+    }  # fmt: skip
+
+
+async def test_transcripts_and_answers_may_cross(modules: Page) -> None:
+    state = await replay(
+        modules,
+        [
+            server_events.speech_started("item_1", 0),
+            *spoken("item_1", 0, 1000),
+            *answer_begins("resp_1", "item_2"),
+            server_events.text_delta("resp_1", "item_2", "Yes."),
+            server_events.transcription_completed("item_1", "Is it?", 1.0),
+            *answer_ends("resp_1", "item_2", "Yes."),
+        ],
+    )
+    assert texts(state) == [("user", "Is it?", "done"), ("agent", "Yes.", "done")]
+
+
+async def test_an_answer_cut_before_its_first_word_leaves_no_row(modules: Page) -> None:
+    state = await replay(
+        modules,
+        [
+            *answer_begins("resp_1", "item_1"),
+            *answer_ends("resp_1", "item_1", "", status="cancelled", reason="turn_detected"),
+        ],
+    )
+    assert state["entries"] == []
+    assert state["response"] is None
+
+
+async def test_a_limit_is_marked(modules: Page) -> None:
+    state = await replay(
+        modules,
+        [
+            *answer_begins("resp_1", "item_1"),
+            server_events.text_delta("resp_1", "item_1", "And then"),
+            *answer_ends(
+                "resp_1", "item_1", "And then", status="incomplete", reason="max_output_tokens"
+            ),
+        ],
+    )
+    assert texts(state) == [("agent", "And then", "incomplete")]
+
+
+async def test_a_lost_connection_ends_what_was_on_its_way(modules: Page) -> None:
+    state = await replay(modules, [*SPOKEN_TURN, server_events.speech_started("item_3", 0), None])
+    assert texts(state) == [
+        ("user", "Hello there.", "done"), ("agent", "Good day.", "lost"), ("user", "", "lost"),
+    ]  # fmt: skip
+    assert (state["ready"], state["response"]) == (False, None)
+
+
+async def test_a_new_conversation_is_set_apart_from_what_was_before(modules: Page) -> None:
+    state = await replay(modules, [*SPOKEN_TURN, None, server_events.session_created({})])
+    assert [entry["role"] for entry in state["entries"]] == ["user", "agent", "divider"]
+
+
+async def test_a_failed_transcript_and_a_deleted_item(modules: Page) -> None:
+    state = await replay(
+        modules,
+        [
+            server_events.speech_started("item_1", 0),
+            *spoken("item_1", 0, 1000),
+            server_events.transcription_failed("item_1", "engine_error", "no words"),
+        ],
+    )
+    assert [(entry["status"], entry["reason"]) for entry in state["entries"]] == [
+        ("failed", "no words")
+    ]
+    state = await replay(modules, [*SPOKEN_TURN, server_events.item_deleted("item_1")])
+    assert [entry["id"] for entry in state["entries"]] == ["item_2"]
+
+
+def _error(code: str) -> Event:
+    return {"type": "error", "error": {"type": "x", "code": code, "message": f"it was {code}"}}
+
+
+async def test_errors_are_kept_until_things_go_on_and_harmless_ones_are_not(modules: Page) -> None:
+    assert (await replay(modules, [_error("bad")]))["error"] == "it was bad"
+    assert (await replay(modules, [_error("response_cancel_not_active")]))["error"] == ""
+    begun = server_events.speech_started("item_1", 0)
+    assert (await replay(modules, [_error("bad"), begun]))["error"] == ""
+
+
+ITEMS = st.sampled_from([f"item_{n}" for n in range(4)])
+RESPONSES = st.sampled_from([f"resp_{n}" for n in range(3)])
+STATUSES = st.sampled_from(["completed", "cancelled", "incomplete", "failed"])
+
+
+EVENTS = st.one_of(
+    st.just([None]),
+    st.just([server_events.session_created({}), server_events.session_updated({})]),
+    st.builds(lambda item: [server_events.speech_started(item, 0)], ITEMS),
+    st.builds(lambda item, n: spoken(item, 0, 1)[:n], ITEMS, st.integers(0, 4)),
+    st.builds(lambda item: [server_events.transcription_completed(item, "x", 1.0)], ITEMS),
+    st.builds(lambda item: [server_events.transcription_failed(item, "x", "y")], ITEMS),
+    st.builds(lambda item: [server_events.item_deleted(item)], ITEMS),
+    st.builds(lambda resp, item, n: answer_begins(resp, item)[:n], RESPONSES, ITEMS,
+              st.integers(0, 4)),
+    st.builds(lambda resp, item: [server_events.text_delta(resp, item, "word ")], RESPONSES, ITEMS),
+    st.builds(lambda resp, item, status, n: answer_ends(resp, item, "word", status=status)[-n:],
+              RESPONSES, ITEMS, STATUSES, st.integers(1, 5)),
+    st.just([{"type": "something.nobody.knows", "item": None}]),
+)  # fmt: skip
+
+
+@given(parts=st.lists(EVENTS, max_size=40))
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+async def test_any_order_of_events_leaves_a_state_that_makes_sense(
+    modules: Page, parts: list[list[Event | None]]
+) -> None:
+    events = [event for part in parts for event in part]
+    state = await replay(modules, events)
+    ids = [entry["id"] for entry in state["entries"]]
+    assert len(ids) == len(set(ids))
+    assert set(state["activities"]) <= {"quiet", "hearing", "thinking", "answering"}
+    lost = await replay(modules, [*events, None])
+    assert lost["activities"][-1] == "quiet"
+    statuses = {entry["status"] for entry in lost["entries"]}
+    assert not statuses & {"hearing", "recognising", "streaming"}
+
+
+async def test_a_page_that_is_never_closed_stays_small(modules: Page) -> None:
+    events = [server_events.speech_started(f"item_{n}", n) for n in range(500)]
+    state = await replay(modules, events)
+    assert len(state["entries"]) == state["MAX_ENTRIES"]
+    assert state["entries"][-1]["id"] == "item_499"
+
+
+def _official_names(union: Any) -> set[str]:
+    members = get_args(get_args(union)[0])
+    return {name for member in members for name in get_args(member.model_fields["type"].annotation)}
+
+
+async def test_event_names_are_the_protocols(modules: Page) -> None:
+    names = await modules.evaluate("import('/messages.js').then((module) => ({...module}))")
+    assert set(names["CLIENT_EVENT"].values()) <= _official_names(RealtimeClientEvent)
+    assert set(names["SERVER_EVENT"].values()) <= _official_names(RealtimeServerEvent)
+    ours = {
+        server_events.turn_timings(
+            item_id="", response_id=None, speech_end_ms=0, turn_end_delay_ms=0,
+            speech_end_to_first_token_ms=None, stages_ms={},
+        )["type"],
+        server_events.session_expiring("idle", 0)["type"],
+    }  # fmt: skip
+    assert set(names["EXTENSION_EVENT"].values()) == ours
+
+
+async def test_pcm16_rounds_and_clips(modules: Page) -> None:
+    pcm = await modules.evaluate(
+        """async (samples) => {
+          const { toPcm16 } = await import("/pcm.js");
+          return [...new Int16Array(toPcm16(Float32Array.from(samples)))];
+        }""",
+        [0, 0.5, -0.5, 1, -1, 7, -7, 1.6 / 32768],
+    )
+    assert pcm == [0, 16384, -16384, 32767, -32768, 32767, -32768, 2]
+
+
+RESAMPLE = """async ([samples, fromHz, sizes]) => {
+  const { Resampler } = await import("/pcm.js");
+  const resampler = new Resampler(fromHz, 24000);
+  const output = [];
+  let start = 0;
+  for (const size of sizes) {
+    output.push(...resampler.process(Float32Array.from(samples.slice(start, start + size))));
+    start += size;
+  }
+  return output;
+}"""
+
+
+@pytest.mark.parametrize("from_hz", [16_000, 44_100, 48_000, 96_000])
+async def test_resampling_is_seamless_and_keeps_the_sound(modules: Page, from_hz: int) -> None:
+    rng = np.random.default_rng(7)
+    times = np.arange(from_hz // 2) / from_hz
+    tones = sum(np.sin(2 * np.pi * hz * times + hz) for hz in (200, 1000, 3000, 6500)) / 5
+    sizes = rng.integers(1, 2000, 100)
+    sizes = sizes[: int(np.searchsorted(np.cumsum(sizes), len(tones)))]
+    output = np.array(
+        await modules.evaluate(RESAMPLE, [tones.tolist(), from_hz, [int(n) for n in sizes]])
+    )
+    reference = soxr.resample(tones, from_hz, 24_000, quality="VHQ")[: len(output)]
+    middle = slice(1000, len(output) - 1000)
+    assert len(output) > 0.9 * 24_000 * sum(sizes) / from_hz
+    assert np.max(np.abs(output[middle] - reference[middle])) < 2e-3
+
+
+@pytest.mark.parametrize("from_hz", [44_100, 48_000])
+async def test_what_the_wire_cannot_carry_is_filtered_out(modules: Page, from_hz: int) -> None:
+    times = np.arange(from_hz // 4) / from_hz
+    tone = np.sin(2 * np.pi * 15_000 * times)  # would come back as 9 kHz
+    output = np.array(await modules.evaluate(RESAMPLE, [tone.tolist(), from_hz, [len(tone)]]))
+    assert np.max(np.abs(output[200:])) < 1e-3
+
+
+def _steps(values: list[str]) -> list[tuple[str, str | None]]:
+    """Each value with the one before it."""
+    return list(zip(values, [None, *values[:-1]], strict=True))

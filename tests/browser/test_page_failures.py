@@ -1,0 +1,238 @@
+"""What the page says when something is wrong, and that it gets over it."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+from playwright.async_api import Locator, Page, expect
+
+from agent.gateway.pages import web_client_folder
+from agent.gateway.transport import CLOSE_POLICY
+from agent.protocol import server_events
+from tests.helpers.browser import chromium, take_picture
+from tests.helpers.browser_server import BrowserServer, answer_begins, browser_server
+
+pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
+
+TALK = "Start talking"
+
+
+def alert(page: Page) -> Locator:
+    """The sentence that is shown."""
+    return page.get_by_role("alert").filter(visible=True)
+
+
+async def test_a_refused_microphone_says_how_to_allow_it(
+    server: BrowserServer, recording: Path
+) -> None:
+    async with chromium(recording, refused=True) as browser:
+        page = await browser.new_page(viewport={"width": 960, "height": 720})
+        await page.goto(server.url)
+        await server.next_session()
+        await page.get_by_role("button", name=TALK).click()
+        await expect(alert(page)).to_contain_text("Allow it in the site settings")
+        await take_picture(page, "page-microphone-refused")
+
+
+@pytest.mark.parametrize(
+    ("error", "sentence"),
+    [
+        ("NotFoundError", "No microphone was found"),
+        ("NotReadableError", "another program may be using it"),
+    ],
+)
+async def test_a_microphone_that_does_not_start_is_explained(
+    page: Page, server: BrowserServer, error: str, sentence: str
+) -> None:
+    await page.add_init_script(
+        "navigator.mediaDevices.getUserMedia = "
+        f"() => Promise.reject(new DOMException('as a browser does', '{error}'));"
+    )
+    await page.goto(server.url)
+    await server.next_session()
+    await page.get_by_role("button", name=TALK).click()
+    await expect(alert(page)).to_contain_text(sentence)
+
+
+async def test_a_microphone_that_is_pulled_out_is_noticed(
+    page: Page, server: BrowserServer
+) -> None:
+    await page.add_init_script(
+        """
+        const open = navigator.mediaDevices.getUserMedia.bind(navigator.mediaDevices);
+        navigator.mediaDevices.getUserMedia = async (constraints) =>
+          (window.testStream = await open(constraints));
+        """
+    )
+    await page.goto(server.url)
+    session = await server.next_session()
+    await page.get_by_role("button", name=TALK).click()
+    await session.until_audio(40)
+    await page.evaluate("window.testStream.getTracks()[0].dispatchEvent(new Event('ended'))")
+    await expect(alert(page)).to_contain_text("The microphone was disconnected")
+    await expect(page.get_by_role("button", name=TALK)).to_be_visible()
+
+
+async def test_a_muted_microphone_is_noticed(page: Page, server: BrowserServer) -> None:
+    await page.add_init_script(
+        """
+        navigator.mediaDevices.getUserMedia = async () =>
+          new AudioContext().createMediaStreamDestination().stream;
+        """
+    )
+    await page.goto(server.url)
+    await server.next_session()
+    await page.get_by_role("button", name=TALK).click()
+    await expect(alert(page)).to_contain_text("gives no sound at all", timeout=10_000)
+
+
+async def test_a_browser_without_worklets_is_told(page: Page, server: BrowserServer) -> None:
+    await page.add_init_script("delete window.AudioWorkletNode")
+    await page.goto(server.url)
+    await expect(alert(page)).to_contain_text("it has no audio worklet")
+
+
+async def test_a_worklet_that_does_not_load_is_told(page: Page, tmp_path: Path) -> None:
+    incomplete = tmp_path / "web_client"
+    shutil.copytree(web_client_folder(), incomplete)
+    (incomplete / "worklets" / "capture.js").unlink()
+    async with browser_server(web_client=incomplete) as server:
+        await page.goto(server.url)
+        await server.next_session()
+        await page.get_by_role("button", name=TALK).click()
+        await expect(alert(page)).to_contain_text("a part of this page did not load")
+
+
+async def test_a_page_over_plain_http_says_why_it_cannot_record(
+    page: Page, server: BrowserServer
+) -> None:
+    await page.goto(f"http://insecure.test:{server.port}/")
+    session = await server.next_session()
+    await expect(alert(page)).to_contain_text("Open it over https")
+    await take_picture(page, "page-insecure")
+    await page.get_by_role("textbox").fill("Hello")
+    await page.get_by_role("textbox").press("Enter")
+    await session.until_event("response.create")
+
+
+async def test_a_server_that_goes_is_missed_and_found_again(
+    page: Page, server: BrowserServer
+) -> None:
+    await page.goto(server.url)
+    session = await server.next_session()
+    await page.get_by_role("button", name=TALK).click()
+    await session.send(
+        *answer_begins("resp_1", "item_1"),
+        server_events.text_delta("resp_1", "item_1", "As I was saying"),
+    )
+    await expect(page.get_by_role("status")).to_have_text("Answering")
+
+    await server.stop()
+    await expect(page.get_by_role("status")).to_have_text("Not connected")
+    await expect(alert(page)).to_contain_text("The server does not answer", timeout=15_000)
+    await expect(page.get_by_role("listitem")).to_contain_text(["The connection was lost"])
+    await expect(page.get_by_text("What you say now is not sent")).to_be_visible()
+    await take_picture(page, "page-server-gone")
+
+    await server.start()
+    again = await server.next_session()
+    # The microphone was left on: what is said is heard by the new session.
+    await again.until_audio(200)
+    await expect(alert(page)).to_have_count(0)
+    await expect(page.get_by_role("status")).to_have_text("Listening")
+    await expect(page.get_by_role("listitem").last).to_contain_text("New conversation")
+
+
+async def test_a_full_server_is_said_and_tried_again(page: Page) -> None:
+    async with browser_server(max_sessions=1) as server:
+        async with await page.context.browser.new_context() as first:
+            await (await first.new_page()).goto(server.url)
+            await server.next_session()
+            await page.goto(server.url)
+            await expect(alert(page)).to_have_text("The server is full: every place is taken.")
+            await expect(page.get_by_text("Next attempt in")).to_be_visible()
+            await take_picture(page, "page-server-full")
+        await page.get_by_role("button", name="Try now").click()
+        await server.next_session()
+        await expect(alert(page)).to_have_count(0)
+
+
+async def test_a_key_is_asked_for_and_kept(page: Page) -> None:
+    async with browser_server(key=b"right-key") as server:
+        await page.goto(server.url)
+        await expect(alert(page)).to_contain_text("This server asks for a key")
+        await take_picture(page, "page-key")
+
+        await page.get_by_label("Server key").fill("wrong-key")
+        await page.get_by_role("button", name="Connect").click()
+        await expect(alert(page)).to_contain_text("does not accept this key")
+
+        await page.get_by_label("Server key").fill("not/a=token")
+        await page.get_by_role("button", name="Connect").click()
+        await expect(alert(page)).to_contain_text("cannot be sent by a browser")
+
+        await page.get_by_label("Server key").fill("right-key")
+        await page.get_by_role("button", name="Connect").click()
+        await server.next_session()
+        await expect(page.get_by_label("Server key")).to_be_hidden()
+
+        await page.reload()
+        await server.next_session()
+
+
+async def test_a_session_that_the_server_ends_is_not_begun_again_unasked(
+    page: Page, server: BrowserServer
+) -> None:
+    await page.goto(server.url)
+    session = await server.next_session()
+    await page.get_by_role("button", name=TALK).click()
+    await session.until_audio(40)
+    await session.close(CLOSE_POLICY, "nothing was received for 900 s; connect again")
+    await expect(alert(page)).to_contain_text("The server ended this conversation")
+    await expect(page.get_by_role("button", name=TALK)).to_be_visible()
+    await page.get_by_role("button", name="Start a new conversation").click()
+    await server.next_session()
+    await expect(alert(page)).to_have_count(0)
+
+
+async def test_an_address_that_the_server_does_not_know_is_told(
+    page: Page, server: BrowserServer
+) -> None:
+    # The proxy hides the name it was called by: the page's origin is no longer the host.
+    async with renaming_proxy("insecure.test", server.port) as port:
+        await page.goto(f"http://insecure.test:{port}/")
+        await expect(alert(page).first).to_contain_text("The server refuses this page")
+        await expect(page.get_by_role("button", name="Try now")).to_be_visible()
+
+
+@asynccontextmanager
+async def renaming_proxy(name: str, target_port: int) -> AsyncIterator[int]:
+    """A proxy on a free port that changes the `Host` header to that of its target."""
+
+    async def relay(
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        change: Callable[[bytes], bytes],
+    ) -> None:
+        while data := await reader.read(65536):
+            writer.write(change(data))
+            await writer.drain()
+        writer.close()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        target_reader, target_writer = await asyncio.open_connection("127.0.0.1", target_port)
+        old, new = f"Host: {name}:{port}".encode(), f"Host: localhost:{target_port}".encode()
+        await asyncio.gather(
+            relay(reader, target_writer, lambda data: data.replace(old, new)),
+            relay(target_reader, writer, bytes),
+        )
+
+    proxy = await asyncio.start_server(serve, "127.0.0.1", 0)
+    port: int = proxy.sockets[0].getsockname()[1]
+    async with proxy:
+        yield port
