@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import json
 from collections import defaultdict
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from http import HTTPStatus
@@ -58,6 +58,7 @@ class ScriptedServer:
     refusal: Refusal | None = None
     silent: bool = False
     connections: list[ServerConnection] = field(default_factory=list)
+    _changed: asyncio.Event = field(default_factory=asyncio.Event)
     _session: Event = field(default_factory=dict)
     _on_audio: list[tuple[float, Sequence[Event]]] = field(default_factory=list)
     _replies: dict[str, list[Event]] = field(default_factory=lambda: defaultdict(list))
@@ -72,25 +73,34 @@ class ScriptedServer:
 
     async def until_received(self, event_type: str) -> Event:
         """Wait for a client event."""
-        async with asyncio.timeout(5):
-            while True:
-                for event in self.received:
-                    if event["type"] == event_type:
-                        return event
-                await asyncio.sleep(0.005)
+        await self._until(lambda: any(event["type"] == event_type for event in self.received))
+        return next(event for event in self.received if event["type"] == event_type)
+
+    async def until_audio(self) -> None:
+        """Wait for the first audio."""
+        await self._until(lambda: bool(self.audio))
+
+    async def _until(self, met: Callable[[], bool]) -> None:
+        async with asyncio.timeout(20):
+            while not met():
+                self._changed.clear()
+                await self._changed.wait()
 
     async def handle(self, connection: ServerConnection) -> None:
         """One connection, until the client leaves."""
         assert connection.request is not None
         self.connections.append(connection)
         self.paths.append(connection.request.path)
-        self.headers = {name.lower(): value for name, value in connection.request.headers.raw_items()}
+        self.headers = {
+            name.lower(): value for name, value in connection.request.headers.raw_items()
+        }
         self.audio.clear()
         waiting = list(self._on_audio)
         with contextlib.suppress(ConnectionClosed):
             if not self.silent:
                 await self._send(connection, server_events.session_created(self._session))
             async for message in connection:
+                self._changed.set()
                 if isinstance(message, bytes):
                     self.audio += message
                     while waiting and len(self.audio) >= waiting[0][0] * _BYTES_PER_MS:

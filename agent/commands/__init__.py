@@ -1,0 +1,1 @@
+"""What the subcommands of `voice-agent` do; `agent.cli` holds their options."""
