@@ -35,7 +35,7 @@ step() {
             printf '\r\033[K%s: %s … %d s' "$NAME" "$what" "$seconds"
         elif [ ! -t 1 ] && [ "$seconds" -ge "$next_sign" ]; then
             next_sign=$((seconds + 10))
-            say "$what … $seconds s: $(tail -n 1 "$LOG" | cut -c 1-100)"
+            say "$what … $seconds s: $(tail -n 1 "$LOG" | cut -c 1-60)"
         fi
     done
     wait "$pid" || status=$?
