@@ -76,9 +76,9 @@ class ScriptedServer:
         await self._until(lambda: any(event["type"] == event_type for event in self.received))
         return next(event for event in self.received if event["type"] == event_type)
 
-    async def until_audio(self) -> None:
-        """Wait for the first audio."""
-        await self._until(lambda: bool(self.audio))
+    async def until_audio(self, milliseconds: float = 1) -> None:
+        """Wait for so much audio; what is sent after it is on its way then."""
+        await self._until(lambda: len(self.audio) >= milliseconds * _BYTES_PER_MS)
 
     async def _until(self, met: Callable[[], bool]) -> None:
         async with asyncio.timeout(20):

@@ -7,6 +7,9 @@ import base64
 import json
 from collections.abc import AsyncIterator
 from http import HTTPStatus
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -351,3 +354,27 @@ async def test_base64_audio_can_be_sent_as_a_plain_event(server: ScriptedServer)
 
 async def _collect(session: object) -> list[dict[str, object]]:
     return [event async for event in session]  # type: ignore[attr-defined]
+
+
+async def test_the_robot_of_the_documentation(server: ScriptedServer) -> None:
+    """The first example of docs/client.md, as it stands there."""
+    page = (Path(__file__).parents[2] / "docs" / "client.md").read_text(encoding="utf-8")
+    code = page.split("```python\n")[1].split("```")[0]
+    names: dict[str, Any] = {}
+    exec(code, names)
+
+    async def microphone() -> AsyncIterator[np.ndarray]:
+        for _ in range(10):
+            yield np.zeros(640, dtype=np.float32)
+
+    spoken: list[str] = []
+    voice = SimpleNamespace(stop=lambda: spoken.append("<stop>"), say=spoken.append)
+    server.after_audio(200, *user_turn("item_1", start_ms=0, end_ms=90), *answer("r", "Hi ", "you"))
+    robot = asyncio.create_task(names["converse"](server.url, microphone(), voice))
+    async with asyncio.timeout(10):
+        # Closing normally lets what was sent before arrive, and ends the iteration.
+        await server.until_audio(300)
+        await server.connections[0].close()
+        await robot
+    assert spoken == ["<stop>", "Hi ", "you"]
+    assert server.received[0]["session"]["instructions"] == "You are Ada, a robot."
