@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from enum import StrEnum
 from typing import Protocol
@@ -28,7 +28,8 @@ from agent.metrics import Metrics
 log = structlog.get_logger()
 
 SHUTDOWN_MARGIN_S = 0.5
-"""What a driver may take beyond its grace time before its session is ended for it."""
+"""What a driver may take beyond its grace time before its session is ended for it, and then
+what that may take."""
 
 
 class Driver(Protocol):
@@ -71,6 +72,8 @@ class Sessions:
         self._limit = limit
         self._metrics = metrics
         self._count = 0
+        self._nobody = asyncio.Event()
+        self._nobody.set()
         self._running: dict[Driver, asyncio.Task[None]] = {}
 
     def refusal(self) -> Refusal | None:
@@ -97,11 +100,14 @@ class Sessions:
     def slot(self) -> Iterator[None]:
         """Count one session in, from before its handshake to after its end."""
         self._count += 1
+        self._nobody.clear()
         self._metrics.sessions_open.inc()
         try:
             yield
         finally:
             self._count -= 1
+            if self._count == 0:
+                self._nobody.set()
             self._metrics.sessions_open.dec()
 
     async def run(self, driver: Driver) -> None:
@@ -119,19 +125,26 @@ class Sessions:
     async def drain(self, grace_s: float) -> None:
         """Admit nobody, and end every session within `grace_s` and a little."""
         self.phase = Phase.DRAINING
-        if not self._running:
-            return
-        log.info("draining", sessions=len(self._running), grace_s=grace_s)
         running = dict(self._running)
-        goodbyes = [asyncio.ensure_future(driver.shut_down(grace_s)) for driver in running]
-        await asyncio.wait([*goodbyes, *running.values()], timeout=grace_s + SHUTDOWN_MARGIN_S)
-        for goodbye in goodbyes:
-            goodbye.cancel()
-        for result in await asyncio.gather(*goodbyes, return_exceptions=True):
-            if isinstance(result, Exception):
-                log.error("session did not shut down", exc_info=result)
-        for task in running.values():
-            task.cancel()
+        if running:
+            log.info("draining", sessions=len(running), grace_s=grace_s)
+            await _say_goodbye(running, grace_s)
+        try:
+            async with asyncio.timeout(SHUTDOWN_MARGIN_S):
+                await self._nobody.wait()
+        except TimeoutError:
+            log.warning("sessions did not close", sessions=self._count)
+
+
+async def _say_goodbye(running: Mapping[Driver, asyncio.Task[None]], grace_s: float) -> None:
+    """Shut drivers down; those that are not done in time are cancelled."""
+    goodbyes = [asyncio.ensure_future(driver.shut_down(grace_s)) for driver in running]
+    await asyncio.wait([*goodbyes, *running.values()], timeout=grace_s + SHUTDOWN_MARGIN_S)
+    for task in (*goodbyes, *running.values()):
+        task.cancel()
+    for result in await asyncio.gather(*goodbyes, return_exceptions=True):
+        if isinstance(result, Exception):
+            log.error("session did not shut down", exc_info=result)
 
 
 def outcome(ended: TransportClosed | None, *, failed: bool) -> str:

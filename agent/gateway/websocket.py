@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Mapping
 
 import structlog
-from starlette.websockets import WebSocket, WebSocketDisconnect
+from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
 from agent.errors import LimitExceeded
 from agent.gateway.refusals import answer_subprotocol, close_reason, error_event
@@ -106,6 +106,8 @@ class WebSocketTransport:
         if self._writer is not None:
             await asyncio.wait({self._writer}, timeout=CLOSE_FLUSH_S)
             self._writer.cancel()
+        if self._websocket.application_state is not WebSocketState.CONNECTED:
+            return  # the writer has met a peer that is gone
         try:
             async with asyncio.timeout(CLOSE_FLUSH_S):
                 await self._websocket.close(code, reason)
