@@ -1,6 +1,7 @@
 // @ts-check
 /** Keeps one connection to the server: opens it, says why it ended, tries again. */
 
+import { SERVER_EVENT } from "./messages.js";
 import { fetchServerInfo } from "./server-info.js";
 import { MalformedKey, openWebSocket } from "./transport-ws.js";
 
@@ -117,7 +118,9 @@ export class Connection {
 
   /** @param {any} event */
   #receive(event) {
-    if (this.status.state !== "open" && event.type !== "error") {
+    if (this.status.state !== "open") {
+      // An error before the session is a refusal; the close code that follows says which.
+      if (event.type === SERVER_EVENT.error) return;
       this.failedAttempts = 0;
       this.#setStatus("open", null);
     }
@@ -179,6 +182,8 @@ function failureOfClose(code, hadSession) {
       return "session-ended";
     case 1001:
       return "server-restarting";
+    case 1011:
+      return "server-failed";
     case 1012:
       return hadSession ? "server-restarting" : "engine-starting";
     case 1008:

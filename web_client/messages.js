@@ -71,6 +71,7 @@ export const FAILURE = Object.freeze({
   "server-restarting": "The server is shutting down or starting again.",
   "server-full": "The server is full: every place is taken.",
   "engine-starting": "The server's model is not ready yet.",
+  "server-failed": "The server had an internal error; its log says more.",
   "server-refused":
     "The server refuses this page. Open it under the address that the server printed when it " +
     "started, or add this address to the server's allowed origins.",

@@ -115,15 +115,15 @@ function createNotices(actions) {
   countdown.setAttribute("aria-hidden", "true");
   const retry = button(TEXT.retryNow, actions.connect);
   const again = button(TEXT.startAgain, actions.connect);
-  connection.node.append(countdown, retry, again);
   const keyForm = createKeyForm(actions);
+  connection.node.append(countdown, retry, again, keyForm);
   const microphone = createNotice();
   const network = createNotice();
   const server = createNotice();
   const node = element(
     "div",
     { className: "notices" },
-    ...[connection, keyForm, microphone, network, server].map((notice) => notice.node),
+    ...[connection, microphone, network, server].map((notice) => notice.node),
   );
   return {
     node,
@@ -135,7 +135,7 @@ function createNotices(actions) {
       setText(countdown, state === "stopped" ? "" : retryText(waitS));
       retry.hidden = state !== "waiting" && failure !== "server-refused";
       again.hidden = failure !== "session-ended";
-      keyForm.node.hidden = state !== "stopped" || !KEY_FAILURES.has(failure ?? "");
+      keyForm.hidden = state !== "stopped" || !KEY_FAILURES.has(failure ?? "");
       microphone.show(model.microphoneFailure ? FAILURE[model.microphoneFailure] : "");
       network.show(model.networkIsSlow ? FAILURE["network-slow"] : "");
       const { error, expiry } = model.session;
@@ -173,7 +173,7 @@ function createKeyForm(actions) {
     actions.useKey(input.value.trim());
     input.value = "";
   });
-  return { node };
+  return node;
 }
 
 /** @param {Actions} actions */
@@ -196,14 +196,15 @@ function createDock(actions) {
   return {
     node,
     /** @param {Model} model */
-    render({ activity, microphoneIsOn, session }) {
+    render({ activity, microphoneIsOn, microphoneFailure, session }) {
       setText(state, TEXT.activity[activity]);
       talk.setAttribute("aria-label", microphoneIsOn ? TEXT.stopTalking : TEXT.talk);
       talk.title = microphoneIsOn ? TEXT.stopTalking : TEXT.talk;
       // Not `disabled`: that would take the keyboard's focus away.
       talk.setAttribute("aria-disabled", String(activity === "starting"));
       const isLost = microphoneIsOn && activity === "offline";
-      setText(hint, isLost ? TEXT.notSentHint : activity === "idle" ? TEXT.microphoneHint : "");
+      const invites = activity === "idle" && microphoneFailure === null;
+      setText(hint, isLost ? TEXT.notSentHint : invites ? TEXT.microphoneHint : "");
       meter.node.hidden = !microphoneIsOn || isLost;
       stop.hidden = session.response === null;
       composer.setEnabled(session.ready);

@@ -11,10 +11,14 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
-from playwright.async_api import Browser, Page
+from playwright.async_api import Browser, Page, expect
 
 from tests.helpers.browser import chromium, collect_complaints, find_recording
 from tests.helpers.browser_server import BrowserServer, browser_server
+
+
+# Not how fast it must be: how long to wait on a machine that is busy with something else.
+expect.set_options(timeout=15_000)
 
 
 @pytest.fixture(scope="session")

@@ -88,7 +88,7 @@ async def test_a_muted_microphone_is_noticed(page: Page, server: BrowserServer) 
     await page.goto(server.url)
     await server.next_session()
     await page.get_by_role("button", name=TALK).click()
-    await expect(alert(page)).to_contain_text("gives no sound at all", timeout=10_000)
+    await expect(alert(page)).to_contain_text("gives no sound at all")
 
 
 async def test_a_browser_without_worklets_is_told(page: Page, server: BrowserServer) -> None:
@@ -134,7 +134,7 @@ async def test_a_server_that_goes_is_missed_and_found_again(
 
     await server.stop()
     await expect(page.get_by_role("status")).to_have_text("Not connected")
-    await expect(alert(page)).to_contain_text("The server does not answer", timeout=15_000)
+    await expect(alert(page)).to_contain_text("The server does not answer")
     await expect(page.get_by_role("listitem")).to_contain_text(["The connection was lost"])
     await expect(page.get_by_text("What you say now is not sent")).to_be_visible()
     await take_picture(page, "page-server-gone")

@@ -24,16 +24,16 @@ from pydantic import TypeAdapter
 from agent.config import Limits, Settings
 from agent.engine.contract import EngineInfo
 from agent.gateway.asgi import create_app
+from agent.gateway.server import uvicorn_config
 from agent.gateway.services import Services, SessionQuery
 from agent.gateway.sessions import Phase, Sessions
 from agent.gateway.transport import CLOSE_GOING_AWAY, Transport, TransportClosed
-from agent.gateway.wire import WebSocketWire
 from agent.metrics import Metrics
 from agent.protocol import server_events
 
 Event = dict[str, Any]
 
-WAIT_S = 10.0
+WAIT_S = 15.0
 _SESSION: Event = {"type": "realtime", "model": "scripted", "output_modalities": ["text"]}
 _STANDARD_EVENT: TypeAdapter[object] = TypeAdapter(RealtimeServerEvent)
 
@@ -158,9 +158,7 @@ class BrowserServer:
         app = create_app(services, self._make_session, key=self.key, web_client=self.web_client)
         self._admission = app.state.gateway.sessions
         self._admission.phase = self.phase
-        config = uvicorn.Config(
-            app, ws=WebSocketWire, lifespan="off", log_config=None, timeout_graceful_shutdown=1
-        )
+        config = uvicorn_config(app, settings.limits)
         self._server = uvicorn.Server(config)
         self._task = asyncio.create_task(self._server.serve(sockets=[listener]))
 
