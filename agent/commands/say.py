@@ -162,10 +162,12 @@ class Printer:
             f"{statistics.median(values):,.0f} ms, slowest {max(values):,.0f} ms",
             style="bold",
             highlight=False,
+            soft_wrap=True,
         )
 
     def _show_text(self, recording: Recording, turns: Sequence[SpokenTurn]) -> None:
-        self._out.print(Text(f"{recording.path.name}  {recording.duration_s:.1f} s", style="bold"))
+        title = f"{recording.path.name}  {recording.duration_s:.1f} s"
+        self._out.print(Text(title, style="bold"), soft_wrap=True)
         if not turns:
             print_rows(self._out, [("heard", Text(NOTHING, style="dim"))])
         for spoken in turns:

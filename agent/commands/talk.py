@@ -46,10 +46,11 @@ def run(server: ServerAddress, options: TalkOptions) -> None:
     Raises:
         VoiceAgentError: There is no microphone, or the server cannot be reached or was lost.
     """
-    asyncio.run(_talk(server, options, Console()))
+    asyncio.run(talk(server, options, Console()))
 
 
-async def _talk(server: ServerAddress, options: TalkOptions, console: Console) -> None:
+async def talk(server: ServerAddress, options: TalkOptions, console: Console) -> None:
+    """Talk until cancelled, on a console of one's own; see `run`."""
     transcription = {"language": options.language} if options.language else {}
     settings: dict[str, Any] = {"audio": {"input": {"transcription": transcription}}}
     if options.instructions is not None:
