@@ -125,8 +125,9 @@ export class VoiceAgent extends HTMLElement {
     } finally {
       this.#microphoneStarting = false;
     }
-    // The element may have been removed while the person was asked for permission.
-    if (!this.isConnected) await this.#stopMicrophone();
+    // Much may have happened while the person was asked for permission.
+    const isWanted = this.isConnected && this.#connection?.status.state !== "stopped";
+    if (!isWanted) await this.#stopMicrophone();
     this.#update();
   }
 

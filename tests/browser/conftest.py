@@ -7,30 +7,29 @@ each with a profile of its own.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 import pytest_asyncio
 from playwright.async_api import Browser, Page, expect
 
-from tests.helpers.browser import chromium, collect_complaints, find_recording
+from tests.helpers.browser import chromium, collect_complaints
 from tests.helpers.browser_server import BrowserServer, browser_server
-
+from tests.helpers.speech import Recording, recording
 
 # Not how fast it must be: how long to wait on a machine that is busy with something else.
 expect.set_options(timeout=15_000)
 
 
 @pytest.fixture(scope="session")
-def recording() -> Path:
+def spoken_clip() -> Recording:
     """The recording that the browser's microphone plays."""
-    return find_recording()
+    return recording(at_least_s=3.0, at_most_s=12.0)
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
-async def browser(recording: Path) -> AsyncIterator[Browser]:
+async def browser(spoken_clip: Recording) -> AsyncIterator[Browser]:
     """A browser whose microphone plays the recording, from its start each time."""
-    async with chromium(recording) as browser:
+    async with chromium(spoken_clip.path) as browser:
         yield browser
 
 

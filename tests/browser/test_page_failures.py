@@ -16,6 +16,7 @@ from agent.gateway.transport import CLOSE_POLICY
 from agent.protocol import server_events
 from tests.helpers.browser import chromium, take_picture
 from tests.helpers.browser_server import BrowserServer, answer_begins, browser_server
+from tests.helpers.speech import Recording
 
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
 
@@ -28,9 +29,9 @@ def alert(page: Page) -> Locator:
 
 
 async def test_a_refused_microphone_says_how_to_allow_it(
-    server: BrowserServer, recording: Path
+    server: BrowserServer, spoken_clip: Recording
 ) -> None:
-    async with chromium(recording, refused=True) as browser:
+    async with chromium(spoken_clip.path, refused=True) as browser:
         page = await browser.new_page(viewport={"width": 960, "height": 720})
         await page.goto(server.url)
         await server.next_session()

@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import wave
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-import numpy as np
 import pytest
-from numpy.typing import NDArray
 from playwright.async_api import Browser, Page, async_playwright
 
 ROOT = Path(__file__).parents[2]
 ARTIFACTS = ROOT / "test-artifacts"
-POCKETSPHINX_SPEECH = Path("/usr/share/pocketsphinx/test/data")
 CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome")
 
 _FLAGS = (
@@ -34,25 +29,6 @@ def find_chromium() -> str:
         if path := shutil.which(name):
             return path
     pytest.skip(f"no browser: none of {', '.join(CHROMIUM_NAMES)} is installed")
-
-
-def find_recording() -> Path:
-    """A recording of a person; skips the test where there is none."""
-    folder = Path(os.environ.get("VOICE_AGENT_SPEECH_DIR", ROOT.parent / "shared" / "speech"))
-    for path in (folder / "jfk.wav", POCKETSPHINX_SPEECH / "goforward.wav"):
-        if path.is_file():
-            return path
-    recordings = sorted([*folder.glob("*.wav"), *POCKETSPHINX_SPEECH.rglob("*.wav")])
-    if not recordings:
-        pytest.skip(f"no recording: neither {folder} nor pocketsphinx-testdata is there")
-    return recordings[0]
-
-
-def read_recording(path: Path) -> tuple[NDArray[np.float64], int]:
-    """Samples in [-1, 1] and the rate of a mono 16-bit file."""
-    with wave.open(str(path)) as file:
-        samples = np.frombuffer(file.readframes(file.getnframes()), dtype="<i2")
-        return samples / 32768, file.getframerate()
 
 
 @asynccontextmanager
