@@ -91,6 +91,37 @@ class Limits(Group):
     shutdown_grace_s: float = Field(20.0, ge=0.0)
 
 
+class SmallEngineSettings(Group):
+    """The embedded engine. Threads: None leaves one core of this process to audio."""
+
+    recognition_threads: int | None = Field(None, ge=1, le=64)
+    language_threads: int | None = Field(None, ge=1, le=64)
+    # Longest prompt plus answer of one conversation, and how many answers are decoded at a
+    # time; memory for their product is reserved, 23 KB a token. A prompt is read at about
+    # 150 tokens/s on one core, so a longer context would also be a longer wait.
+    context_tokens: int = Field(2048, ge=256, le=8192)
+    parallel_answers: int = Field(4, ge=1, le=32)
+    # Prompts of conversations that wait, so that their next turn need not be read whole.
+    prompt_cache_mib: int = Field(128, ge=0, le=65_536)
+
+
+class EngineProcessSettings(Group):
+    """The engine's process: how it is watched and restarted."""
+
+    heartbeat_interval_s: float = Field(2.0, gt=0.0)
+    # Beats that may go unanswered in a row. Generous: native code may hold the interpreter
+    # for seconds on a busy machine, and a hung engine is rarer than a slow one.
+    heartbeats_missed: int = Field(10, ge=1)
+    # How long an answer that is asked for during a restart waits for its end.
+    ready_timeout_s: float = Field(30.0, ge=0.0)
+    # After so many crashes within the window the server is not ready any more and tries on
+    # every `retry_s` only.
+    max_crashes: int = Field(5, ge=1)
+    crash_window_s: float = Field(60.0, gt=0.0)
+    retry_s: float = Field(30.0, gt=0.0)
+    stop_grace_s: float = Field(3.0, ge=0.0)
+
+
 class EngineName(StrEnum):
     """Which engine hears and answers."""
 
@@ -127,6 +158,8 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     vad: VadSettings = VadSettings()
     limits: Limits = Limits()
+    small: SmallEngineSettings = SmallEngineSettings()
+    engine_process: EngineProcessSettings = EngineProcessSettings()
 
     @classmethod
     def settings_customise_sources(
@@ -165,7 +198,7 @@ class Settings(BaseSettings):
 def default_of(setting: str) -> str | None:
     """The default of a top-level setting as text; None when there is none to show."""
     field = Settings.model_fields.get(setting)
-    if field is None or field.default in (None, (), VadSettings(), Limits()):
+    if field is None or field.default in (None, ()) or isinstance(field.default, Group):
         return None
     return str(field.default)
 
