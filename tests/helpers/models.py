@@ -99,6 +99,7 @@ class FakeHub:
         files: Path on the hub -> its bytes.
         endpoint: Its address.
         requests: What was asked: (path, Range header or None).
+        redirects: Whether it sends the client on to another address, as the real one does.
         understands_ranges: Whether it honours Range.
         break_after_bytes: It closes the connection after so many bytes of a body, once.
         pause_after_bytes: It stops there until `go_on` is set, once.
@@ -107,6 +108,7 @@ class FakeHub:
     files: dict[str, bytes]
     endpoint: str = ""
     requests: list[tuple[str, str | None]] = field(default_factory=list)
+    redirects: bool = False
     understands_ranges: bool = True
     break_after_bytes: int | None = None
     pause_after_bytes: int | None = None
@@ -121,9 +123,15 @@ class FakeHub:
 def _handler_of(hub: FakeHub) -> type[http.server.BaseHTTPRequestHandler]:
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
+            if hub.redirects and not self.path.startswith("/elsewhere"):
+                self.send_response(302)
+                self.send_header("Location", f"/elsewhere{self.path}")
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+                return
             asked = self.headers["Range"]
             hub.requests.append((self.path, asked))
-            data = hub.files.get(self.path)
+            data = hub.files.get(self.path.removeprefix("/elsewhere"))
             if data is None:
                 self.send_error(404)
                 return

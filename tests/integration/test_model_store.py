@@ -86,7 +86,11 @@ def test_files_come_from_the_hub_when_it_answers(tmp_path: Path, hub: FakeHub) -
     assert hub.ranges_of("weights.bin") == [None]
 
 
-def test_a_broken_download_goes_on_within_the_same_pull(tmp_path: Path, hub: FakeHub) -> None:
+@pytest.mark.parametrize("redirects", [False, True], ids=["direct", "redirected"])
+def test_a_broken_download_goes_on_within_the_same_pull(
+    tmp_path: Path, hub: FakeHub, redirects: bool
+) -> None:
+    hub.redirects = redirects
     hub.break_after_bytes = HALF
 
     store = _store(tmp_path, HubSource(hub.endpoint))
