@@ -33,6 +33,7 @@ import { createEntryList } from "./view-entries.js";
  * @property {(key: string) => void} useKey
  */
 
+const STYLESHEETS = ["./voice-agent.css", "./view-entries.css"];
 const MICROPHONE_PATH =
   "M12 15a4 4 0 0 0 4-4V6a4 4 0 0 0-8 0v5a4 4 0 0 0 4 4zM5 11a7 7 0 0 0 14 0M12 18v4M8.5 22h7";
 const STOP_PATH = "M7 7h10v10H7z";
@@ -55,20 +56,13 @@ export function createView(root, actions) {
     entries.node,
     element("footer", { className: "dock" }, notices.node, dock.node),
   );
-  const stylesheet = element("link", {
-    rel: "stylesheet",
-    href: new URL("./voice-agent.css", import.meta.url).href,
-    onload: () => {
-      shell.hidden = false;
-    },
-    onerror: () => {
-      shell.hidden = false;
-    },
-  });
   shell.addEventListener("keydown", (event) => {
     if (event.key === "Escape") actions.stopAnswer();
   });
-  root.append(stylesheet, shell);
+  root.append(shell);
+  void loadStyles(root).then(() => {
+    shell.hidden = false;
+  });
   return {
     /** @param {Model} model */
     render(model) {
@@ -82,6 +76,23 @@ export function createView(root, actions) {
     /** @param {number} level 0 … 1 */
     setLevel: dock.setLevel,
   };
+}
+
+/**
+ * Add the stylesheets; the promise is kept once they apply, or cannot be had.
+ *
+ * @param {ShadowRoot} root
+ */
+function loadStyles(root) {
+  const loads = STYLESHEETS.map(
+    (name) =>
+      new Promise((settled) => {
+        const href = new URL(name, import.meta.url).href;
+        const link = { rel: "stylesheet", href, onload: settled, onerror: settled };
+        root.append(element("link", link));
+      }),
+  );
+  return Promise.all(loads);
 }
 
 function createHeader() {

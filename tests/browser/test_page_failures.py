@@ -149,6 +149,23 @@ async def test_a_server_that_goes_is_missed_and_found_again(
     await expect(page.get_by_role("listitem").last).to_contain_text("New conversation")
 
 
+async def test_a_network_that_is_too_slow_is_said_until_it_catches_up(
+    page: Page, server: BrowserServer
+) -> None:
+    await page.add_init_script(
+        "window.unsentBytes = 0; Object.defineProperty("
+        "WebSocket.prototype, 'bufferedAmount', { get: () => window.unsentBytes });"
+    )
+    await page.goto(server.url)
+    session = await server.next_session()
+    await page.get_by_role("button", name=TALK).click()
+    await session.until_audio(40)
+    await page.evaluate("window.unsentBytes = 10 * 48000")  # ten seconds of sound
+    await expect(alert(page)).to_contain_text("part of what you said was not sent")
+    await page.evaluate("window.unsentBytes = 0")
+    await expect(alert(page)).to_have_count(0)
+
+
 async def test_a_full_server_is_said_and_tried_again(page: Page) -> None:
     async with browser_server(max_sessions=1) as server:
         async with await page.context.browser.new_context() as first:
