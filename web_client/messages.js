@@ -68,9 +68,11 @@ export const FAILURE = Object.freeze({
   "worklet-failed":
     "Recording could not be started because a part of this page did not load. Reload the page.",
   "server-gone": "The server does not answer. Check that it is running and reachable.",
-  "server-restarting": "The server is shutting down or starting again.",
-  "server-full": "The server is full: every place is taken.",
-  "engine-starting": "The server's model is not ready yet.",
+  "server-restarting":
+    "The server is shutting down or starting again. This page connects as soon as it is back.",
+  "server-full": "Every place on the server is taken. This page connects as soon as one is free.",
+  "engine-starting":
+    "The server is still loading its model. This page connects as soon as it is ready.",
   "server-failed": "The server had an internal error; its log says more.",
   "server-refused":
     "The server refuses this page. Open it under the address that the server printed when it " +

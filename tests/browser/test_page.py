@@ -260,7 +260,7 @@ async def test_a_model_that_is_loading_is_waited_for(page: Page) -> None:
     async with browser_server(phase=Phase.LOADING) as server:
         await page.goto(server.url)
         alert = page.get_by_role("alert").filter(visible=True)
-        await expect(alert).to_have_text("The server's model is not ready yet.")
+        await expect(alert).to_contain_text("The server is still loading its model")
         server.admit()
         await server.next_session()
         await expect(alert).to_have_count(0)

@@ -172,7 +172,7 @@ async def test_a_full_server_is_said_and_tried_again(page: Page) -> None:
             await (await first.new_page()).goto(server.url)
             await server.next_session()
             await page.goto(server.url)
-            await expect(alert(page)).to_have_text("The server is full: every place is taken.")
+            await expect(alert(page)).to_contain_text("Every place on the server is taken")
             await expect(page.get_by_text("Next attempt in")).to_be_visible()
             await take_picture(page, "page-server-full")
         await page.get_by_role("button", name="Try now").click()
