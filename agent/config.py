@@ -119,7 +119,7 @@ class EngineProcessSettings(Group):
     max_crashes: int = Field(5, ge=1)
     crash_window_s: float = Field(60.0, gt=0.0)
     retry_s: float = Field(30.0, gt=0.0)
-    stop_grace_s: float = Field(3.0, ge=0.0)
+    stop_grace_s: float = Field(0.5, ge=0.0)
 
 
 class EngineName(StrEnum):
