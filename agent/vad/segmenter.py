@@ -287,7 +287,9 @@ class Segmenter:
         pre_roll = self._pre_roll
         pre_roll.append(samples)
         self._pre_roll_samples += count
-        while self._pre_roll_samples - pre_roll[0].shape[0] >= self._limits.pre_roll:
+        # Never less than the speech at its end, even when the settings have just shrunk.
+        keep_samples = max(self._limits.pre_roll, self._run_samples)
+        while self._pre_roll_samples - pre_roll[0].shape[0] >= keep_samples:
             self._pre_roll_samples -= pre_roll.popleft().shape[0]
 
     def _begin(self, samples: Samples, count: int) -> list[SegmentEvent]:
