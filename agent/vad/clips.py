@@ -34,18 +34,25 @@ def pause_needed_samples(clip_samples: int, soft_limit: int, hard_limit: int) ->
 
 
 class QuietPlace:
-    """Remembers how loud the end of the open clip was, and finds its quietest place.
+    """Remembers how loud the last samples that were heard were; finds the quietest place.
 
-    Energies are kept in blocks of at least one frame, so that tiny pieces cost no memory.
+    It does not know where clips begin: the window is at most half of the longest clip, so
+    when a clip has reached its limit the window lies inside it. Energies are kept in
+    blocks of at least one frame, so that tiny pieces cost no memory.
     """
 
     def __init__(self, window_samples: int) -> None:
-        self.window_samples = window_samples
+        self._window_samples = window_samples
         self._blocks: deque[tuple[int, float]] = deque()  # (samples, energy), oldest first
         self._held_samples = 0
 
+    def look_back(self, window_samples: int) -> None:
+        """Look no further back than `window_samples` from now on."""
+        self._window_samples = window_samples
+        self._drop_old_blocks()
+
     def add(self, samples: Samples) -> None:
-        """The open clip grew by float32[n], n > 0."""
+        """float32[n], n > 0, were heard."""
         count = samples.shape[0]
         energy = float(np.dot(samples, samples))
         blocks = self._blocks
@@ -55,26 +62,19 @@ class QuietPlace:
             blocks.append((last_count + count, last_energy + energy))
         else:
             blocks.append((count, energy))
-        while self._held_samples - blocks[0][0] >= self.window_samples:
+        self._drop_old_blocks()
+
+    def _drop_old_blocks(self) -> None:
+        blocks = self._blocks
+        while blocks and self._held_samples - blocks[0][0] >= self._window_samples:
             self._held_samples -= blocks.popleft()[0]
 
-    def keep_last(self, samples: int) -> None:
-        """The clip was cut: only its last `samples` samples are in the open clip now."""
-        blocks = self._blocks
-        while self._held_samples > samples:
-            count, energy = blocks.popleft()
-            self._held_samples -= count
-            left = samples - self._held_samples
-            if left > 0:
-                blocks.appendleft((left, energy * left / count))
-                self._held_samples += left
-
     def find(self) -> int:
-        """The middle of the quietest block, as samples before the end of the clip.
+        """The middle of the quietest block, as samples before the last that was heard.
 
         Loudness is the mean power over `_SMOOTHING_FRAMES` blocks around each; of equally
-        quiet ones the latest wins, so that the next clip begins short. At least one block
-        must have been added since the clip began.
+        quiet ones the latest wins, so that the next clip begins short. Something must
+        have been added.
         """
         counts = np.array([count for count, _ in self._blocks], dtype=np.int64)
         energies = np.array([energy for _, energy in self._blocks])

@@ -52,6 +52,7 @@ class SegmentLimits:
     def of(cls, settings: VadSettings) -> SegmentLimits:
         """Count in samples; durations in ms are rounded up to whole frames."""
         clip_soft = int(settings.clip_soft_limit_s * SAMPLE_RATE_HZ)
+        clip_hard = int(settings.clip_hard_limit_s * SAMPLE_RATE_HZ)
         # Both are held back before anything is heard, and must fit into the first clip.
         longest_held = clip_soft // 4
         hearing_after = min(
@@ -69,6 +70,7 @@ class SegmentLimits:
             early_pause=whole_frames(settings.early_pause_ms),
             max_turn=int(settings.max_turn_s * SAMPLE_RATE_HZ),
             clip_soft=clip_soft,
-            clip_hard=int(settings.clip_hard_limit_s * SAMPLE_RATE_HZ),
-            cut_window=int(settings.cut_window_s * SAMPLE_RATE_HZ),
+            clip_hard=clip_hard,
+            # Then the window lies inside the clip, and a clip after a cut has room to grow.
+            cut_window=min(int(settings.cut_window_s * SAMPLE_RATE_HZ), clip_hard // 2),
         )

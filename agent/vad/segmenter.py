@@ -140,7 +140,6 @@ class Segmenter:
         self._speech_samples = 0
         self._silence_samples = 0
         self._unannounced: list[Samples] = []
-        self._quiet_place.keep_last(0)
 
     @property
     def silence_duration_ms(self) -> int:
@@ -249,7 +248,7 @@ class Segmenter:
         is). Manual audio that is open becomes a turn, which silence ends as usual.
         """
         self._limits = SegmentLimits.of(settings)
-        self._quiet_place.window_samples = self._limits.cut_window
+        self._quiet_place.look_back(self._limits.cut_window)
         self.silence_duration_ms = settings.silence_duration_ms
         if manual is None or manual == self._manual:
             return []
@@ -361,7 +360,7 @@ class Segmenter:
     def _hear(self, samples: Samples, count: int) -> list[SegmentEvent]:
         """Add samples to the open clip, cutting it first if it would grow too long."""
         events: list[SegmentEvent] = []
-        while self._clip_samples + count > self._limits.clip_hard:
+        if self._clip_samples + count > self._limits.clip_hard:
             if not self.in_turn:
                 events.append(self._announce())
             events.append(self._cut(rest_samples=self._quiet_place.find(), forced=True))
@@ -376,7 +375,6 @@ class Segmenter:
     def _cut(self, *, rest_samples: int, forced: bool) -> Cut:
         keep_samples = self._clip_samples - rest_samples
         self._clip_samples = rest_samples
-        self._quiet_place.keep_last(rest_samples)
         return Cut(keep_samples, forced=forced)
 
     def _announce(self) -> SpeechStarted:

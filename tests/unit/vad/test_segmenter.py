@@ -278,6 +278,15 @@ def test_a_pause_that_outlasts_the_clip_is_cut_at_the_limit() -> None:
     assert all(length < 30 * SECOND for length in clip_lengths(run))
 
 
+def test_a_cut_leaves_more_than_half_however_far_it_may_look_back() -> None:
+    run = Run(VadSettings(clip_soft_limit_s=4, clip_hard_limit_s=5, cut_window_s=4.9))
+    run.silence(40)
+    run.speech(146)
+    (cut,) = run.speech(1)
+    assert isinstance(cut, Cut)
+    assert cut.keep_samples > 2.4 * SECOND
+
+
 # The longest turn
 
 
@@ -322,6 +331,16 @@ def test_a_commit_in_mid_speech_goes_on_with_the_next_frame() -> None:
     assert run.speech(1) == [SpeechStarted(10 * F)]
 
 
+def test_a_commit_in_a_pause_lets_the_next_turn_begin_as_any() -> None:
+    run = Run()
+    run.speech(10)
+    run.silence(10)
+    run.stop(StopReason.COMMITTED)
+    assert run.speech(1) == []
+    assert not run.segmenter.hearing
+    assert run.speech(3) == [SpeechStarted(20 * F)]
+
+
 def test_a_commit_announces_speech_that_was_only_heard() -> None:
     run = Run()
     run.speech(3)
@@ -335,8 +354,9 @@ def test_a_stall_ends_a_turn_but_makes_none() -> None:
     run = Run()
     run.speech(10)
     assert run.stop(StopReason.STALLED) == [Stopped(10 * F, 10 * F, StopReason.STALLED)]
-    assert run.speech(1) == []
-    run.speech(2)
+    assert run.push(4, 0.4) == []  # what follows must start anew
+    assert not run.segmenter.hearing
+    run.speech(3)
     assert run.stop(StopReason.STALLED) == [Misfire()]
     # What was forgotten is the pre-roll of what follows.
     assert run.speech(4) == [SpeechStarted(10 * F)]
@@ -406,6 +426,18 @@ def test_a_shorter_clip_limit_cuts_what_is_too_long_already() -> None:
     (cut,) = run.speech(1)
     assert isinstance(cut, Cut)
     assert run.segmenter.clip_samples <= 2 * SECOND + 2 * F
+
+
+def test_a_shorter_clip_limit_may_cut_inside_the_pre_roll() -> None:
+    run = Run(VadSettings(prefix_padding_ms=4_000))
+    run.silence(100)
+    run.push(25, 0.0, level=0.0)
+    run.speech(4)
+    run.segmenter.configure(
+        VadSettings(clip_soft_limit_s=1.5, clip_hard_limit_s=2, cut_window_s=1.9)
+    )
+    (cut,) = run.speech(1)
+    assert cut == Cut((100 + 22) * F + 256, forced=True)
 
 
 def test_from_server_to_manual_the_turn_stays_and_a_pause_ends() -> None:
