@@ -1,0 +1,111 @@
+"""From an utterance that is being heard to its words."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+from agent.engine.contract import Samples
+from agent.engine.small.recogniser import Heard
+from agent.engine.small.recognition import Recognition, RecognitionQueue, Speaker, Urgency
+from agent.engine.utterance import Utterance
+from agent.errors import EngineUnavailable
+
+
+class Words:
+    """The words of an utterance, as soon as all of its clips are recognised."""
+
+    def __init__(self, recognitions: Sequence[Recognition]) -> None:
+        self._recognitions = tuple(recognitions)
+        self._heard: Heard | None = None
+
+    @property
+    def committed_s(self) -> float:
+        """Seconds of clips that somebody waits for."""
+        return sum(recognition.committed_s for recognition in self._recognitions)
+
+    async def heard(self) -> Heard:
+        """All clips' words, joined by spaces.
+
+        Raises:
+            EngineError: A clip could not be recognised.
+            EngineUnavailable: It was dropped: the speaker went on, or the engine stops.
+        """
+        if self._heard is None:
+            parts = [await _result(recognition) for recognition in self._recognitions]
+            self._heard = Heard(
+                " ".join(part.text for part in parts if part.text),
+                sum(part.audio_tokens for part in parts),
+                sum(part.output_tokens for part in parts),
+            )
+            self._recognitions = ()  # frees the audio
+        return self._heard
+
+
+class Listening:
+    """The open utterance of a conversation, its clips being recognised as it goes on."""
+
+    def __init__(self, queue: RecognitionQueue, speaker: Speaker) -> None:
+        self._queue = queue
+        self._speaker = speaker
+        self._utterance = Utterance()
+        self._closed: list[Recognition] = []
+        self._early: Recognition | None = None
+
+    def hear(self, samples: Samples) -> None:
+        """See `Conversation.hear`."""
+        self._utterance.hear(samples)
+
+    def cut(self, keep_samples: int) -> None:
+        """Close a clip and have it recognised; in a pause it may have been already."""
+        clip = self._utterance.cut(keep_samples)
+        early, self._early = self._early, None
+        if early is not None and early.samples.size <= keep_samples:
+            self._queue.hurry(early, Urgency.CLOSED)
+            self._closed.append(early)
+            return
+        if early is not None:
+            self._queue.drop(early)
+        if clip.has_speech:
+            self._closed.append(self._queue.submit(self._speaker, clip.samples, Urgency.CLOSED))
+
+    def pause(self) -> None:
+        """Have the open clip recognised: it may be the last of the turn."""
+        if self._utterance.paused_at is not None:
+            return
+        self._utterance.pause()
+        clip = self._utterance.open_clip
+        if clip is not None and clip.has_speech:
+            self._early = self._queue.submit(self._speaker, clip.samples, Urgency.EARLY)
+
+    def resume(self) -> None:
+        """The open clip is not over: drop its early recognition."""
+        self._utterance.resume()
+        if self._early is not None:
+            self._queue.drop(self._early)
+            self._early = None
+
+    def drop(self) -> None:
+        """Nobody needs the words."""
+        for recognition in (*self._closed, *((self._early,) if self._early else ())):
+            self._queue.drop(recognition)
+
+    def words(self, urgency: Urgency) -> Words:
+        """The words of all that was heard; samples heard in a pause are silence."""
+        recognitions = list(self._closed)
+        clip = self._utterance.open_clip
+        if self._early is not None:
+            recognitions.append(self._early)
+        elif clip is not None and clip.has_speech:
+            recognitions.append(self._queue.submit(self._speaker, clip.samples, urgency))
+        for recognition in recognitions:
+            self._queue.hurry(recognition, urgency)
+        return Words(recognitions)
+
+
+async def _result(recognition: Recognition) -> Heard:
+    # `wait` neither cancels what others wait for nor is cancelled with it.
+    await asyncio.wait([recognition.heard])
+    if recognition.heard.cancelled():
+        raise EngineUnavailable("this speech is not recognised: it was dropped before its turn")
+    return recognition.heard.result()
