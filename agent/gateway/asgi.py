@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -106,11 +107,12 @@ async def _serve(
     gateway: Gateway, session_id: str, transport: WebSocketTransport, query: SessionQuery
 ) -> None:
     """Run a session's driver; whatever it raises ends here and ends this session only."""
+    began_s = time.monotonic()
+    log.info("session opened", transport=transport.name, model=query.model and query.model[:100])
+    driver = gateway.make_driver(session_id, transport, gateway.services, query)
     failed = False
     try:
-        await gateway.sessions.run(
-            gateway.make_driver(session_id, transport, gateway.services, query)
-        )
+        await gateway.sessions.run(driver)
     except TransportClosed:
         log.debug("driver left the end of its connection to the gateway")
     except Exception:
@@ -120,8 +122,19 @@ async def _serve(
     finally:
         draining = gateway.sessions.phase is Phase.DRAINING
         await transport.close(CLOSE_GOING_AWAY if draining else CLOSE_NORMAL, "")
-        label = outcome(transport.ended, failed=failed)
+        ended = transport.ended
+        label = outcome(ended, failed=failed)
         gateway.services.metrics.sessions.labels(label).inc()
+        log.info(
+            "session closed",
+            transport=transport.name,
+            outcome=label,
+            code=ended and ended.code,
+            # What the peer gives as a reason may be anything, words of its user included.
+            reason=(ended and not ended.by_peer and ended.reason) or None,
+            duration_s=round(time.monotonic() - began_s, 1),
+            **driver.summary(),
+        )
 
 
 async def models(request: Request) -> Response:

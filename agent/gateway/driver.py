@@ -98,6 +98,7 @@ class SessionDriver:
         self._answered = asyncio.Event()
         self._answered.set()
         self._turns = 0
+        self._audio_s = 0.0
 
     async def run(self) -> None:
         """Serve the session until it or its connection ends."""
@@ -130,6 +131,10 @@ class SessionDriver:
         except TimeoutError:
             self._log.info("answer cut off by shutdown")
         await self._transport.close(CLOSE_GOING_AWAY, "the server is shutting down")
+
+    def summary(self) -> dict[str, object]:
+        """Counts for the log line of the session's end."""
+        return {"turns": self._turns, "audio_s": round(self._audio_s, 1)}
 
     # ------------------------------------------------------------ tasks
 
@@ -177,7 +182,9 @@ class SessionDriver:
         samples, probabilities = await self._services.hub.score(
             self._stream, self._intake, data, scored=self._session.detects_turns
         )
-        self._metrics.audio_received_s.inc(len(data) / self._intake.format.bytes_per_second)
+        audio_s = len(data) / self._intake.format.bytes_per_second
+        self._audio_s += audio_s
+        self._metrics.audio_received_s.inc(audio_s)
         self._session.receive_audio(samples, probabilities, self._now(), whole[-1].arrived_at)
 
     def _is_whole(self, message: AudioMessage) -> bool:

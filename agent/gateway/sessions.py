@@ -41,6 +41,9 @@ class Driver(Protocol):
     async def shut_down(self, grace_s: float) -> None:
         """Let an answer in progress end within `grace_s` seconds, then close with 1001."""
 
+    def summary(self) -> Mapping[str, object]:
+        """Counts for the log line of the session's end; no words of anybody."""
+
 
 class DriverFactory(Protocol):
     """Makes the driver of a new session."""

@@ -105,6 +105,10 @@ class BrowserSession:
         del grace_s
         await self.close(CLOSE_GOING_AWAY)
 
+    def summary(self) -> dict[str, object]:
+        """For the gateway's log."""
+        return {"events": len(self.events)}
+
     async def _receive(self, event: Event) -> None:
         self.events.append(event)
         if event["type"] == "session.update":

@@ -69,6 +69,7 @@ class EchoDriver:
         self.transport = transport
         self.query = query
         self.stubborn = False
+        self.messages = 0
 
     async def run(self) -> None:
         await self.transport.send(
@@ -76,6 +77,7 @@ class EchoDriver:
         )
         while True:
             message = await self.transport.receive()
+            self.messages += 1
             match message:
                 case "fail":
                     raise RuntimeError("a bug")
@@ -94,6 +96,9 @@ class EchoDriver:
         if self.stubborn:
             await asyncio.sleep(grace_s + 60)
         await self.transport.close(CLOSE_GOING_AWAY, "the server is shutting down")
+
+    def summary(self) -> dict[str, object]:
+        return {"messages": self.messages}
 
 
 @dataclass

@@ -287,7 +287,7 @@ async def test_while_the_engine_loads_probes_answer_and_sessions_wait():
 
 
 async def test_a_long_load_is_reported(monkeypatch):
-    monkeypatch.setattr("agent.gateway.server.PROGRESS_EVERY_S", 0.01)
+    monkeypatch.setattr("agent.gateway.progress.PROGRESS_EVERY_S", 0.01)
     async with gateway(loading=True) as running:
         assert "50%" in await running.until_said("Reading weights")
 
@@ -515,6 +515,10 @@ async def test_a_signal_ends_the_program_cleanly(program, number):
     logged = [json.loads(line) for line in stderr.splitlines()]
     assert [line["event"] for line in logged if line["level"] != "info"] == []
     assert "stopping" in [line["event"] for line in logged]
+    opened, closed = (line for line in logged if line["event"].startswith("session "))
+    assert closed["session_id"] == opened["session_id"]
+    assert (closed["outcome"], closed["code"], closed["messages"]) == ("shutdown", 1001, 0)
+    assert closed["duration_s"] >= 0
 
 
 async def test_a_second_signal_does_not_wait_for_the_grace_time(program):

@@ -30,6 +30,9 @@ class FakeDriver:
         if not self.stubborn:
             self.over.set()
 
+    def summary(self) -> dict[str, object]:
+        return {}
+
 
 @pytest.fixture
 def metrics():
