@@ -19,11 +19,13 @@ from tests.helpers.wer import word_errors
 
 pytestmark = [pytest.mark.models, pytest.mark.slow]
 
+# The reader pauses within sentences; each recording is to be one turn here.
+SILENCE_MS = 1000
 PIECE_S = 0.04
 PIECE_BYTES = int(24_000 * PIECE_S) * 2
 
 
-def spoken_pieces(samples: np.ndarray, silence_s: float = 1.2) -> Iterable[bytes]:
+def spoken_pieces(samples: np.ndarray, silence_s: float = 1.8) -> Iterable[bytes]:
     """PCM16 at 24 kHz in pieces of 40 ms, with a silence that ends the turn."""
     wire = soxr.resample(samples, 16_000, 24_000)
     audio = encode_pcm16(np.concatenate([wire, np.zeros(int(24_000 * silence_s), np.float32)]))
@@ -50,7 +52,10 @@ async def test_openai_python_holds_two_spoken_turns(small_server: RunningServer)
                 "audio": {
                     "input": {
                         "transcription": {"model": "gpt-4o-mini-transcribe"},
-                        "turn_detection": {"type": "server_vad"},
+                        "turn_detection": {
+                            "type": "server_vad",
+                            "silence_duration_ms": SILENCE_MS,
+                        },
                     }
                 },
             }
@@ -101,7 +106,11 @@ async def test_openai_agents_holds_two_spoken_turns(small_server: RunningServer)
                 "input": {
                     "format": "pcm16",
                     "transcription": {"model": "gpt-4o-mini-transcribe"},
-                    "turn_detection": {"type": "server_vad", "interrupt_response": True},
+                    "turn_detection": {
+                        "type": "server_vad",
+                        "silence_duration_ms": SILENCE_MS,
+                        "interrupt_response": True,
+                    },
                 }
             },
         },
