@@ -1,6 +1,8 @@
 """Host, origin and key."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from pydantic import SecretStr
 from starlette.datastructures import Headers
 
@@ -109,6 +111,33 @@ def test_pages_of_others_may_not(host, origin):
         check(rules, host, origin)
     assert caught.value.param == "Origin"
     check(rules, host, origin, writes=False)
+
+
+_HEADER = st.text(st.characters(max_codepoint=255), max_size=40) | st.text(
+    "localhst127.0:/@[]#?%\\ \thtp-kiosk", max_size=30
+)
+
+
+@given(host=_HEADER, origin=st.none() | _HEADER)
+def test_any_header_is_accepted_or_refused(host, origin):
+    rules = SourceRules("127.0.0.1", ["kiosk.lan"], ["https://kiosk.lan"])
+    try:
+        check(rules, host, origin)
+    except NotAuthorized:
+        return
+    assert any(name in host.lower() for name in ("localhost", "127.", "[", "kiosk.lan"))
+    assert origin is None or origin.lower() == "https://kiosk.lan" or "//" in origin
+
+
+@given(origin=st.from_regex(r"https?://[a-z0-9.-]{1,20}(:[0-9]{1,5})?", fullmatch=True))
+def test_only_the_host_that_was_asked_for_is_the_same_host(origin):
+    rules = SourceRules("127.0.0.1")
+    page = origin.partition("//")[2].removesuffix(":80")
+    try:
+        check(rules, "localhost", origin)
+    except NotAuthorized:
+        return
+    assert page.removesuffix(":443") == "localhost"
 
 
 def test_a_client_that_is_no_browser_sends_no_origin():
