@@ -95,11 +95,9 @@ class VadHub:
         return VadStream(self._scorer.new_state())
 
     def close_stream(self, stream: VadStream) -> None:
-        """The session is over: drop what it still waits for. Harmless when closed."""
+        """The session is over: fail what it still waits for. Harmless when closed."""
         stream.closed = True
-        for job in self._jobs:
-            if job.stream is stream:
-                job.future.cancel()
+        self._fail([job for job in self._jobs if job.stream is stream], _closed())
 
     async def score(
         self, stream: VadStream, intake: AudioIntake, data: bytes, *, scored: bool = True
@@ -121,7 +119,7 @@ class VadHub:
 
         Raises:
             InvalidEvent: The bytes end in the middle of a sample; nothing was taken.
-            LocalError: The hub is closed.
+            LocalError: The hub or the stream is closed.
         """
         intake.format.check_whole_samples(len(data))
         return await self._submit(stream, intake, data, scored=scored, flush=False)
@@ -134,7 +132,7 @@ class VadHub:
             is scored as if silence followed it.
 
         Raises:
-            LocalError: The hub is closed.
+            LocalError: The hub or the stream is closed.
         """
         return await self._submit(stream, intake, b"", scored=scored, flush=True)
 
@@ -150,7 +148,7 @@ class VadHub:
         self, stream: VadStream, intake: AudioIntake, data: bytes, *, scored: bool, flush: bool
     ) -> Scored:
         if self._closed or stream.closed:
-            raise LocalError("the voice activity detector is closed")
+            raise _closed()
         loop = asyncio.get_running_loop()
         if self._runner is None:
             self._runner = loop.create_task(self._run(), name="vad hub")
@@ -169,7 +167,7 @@ class VadHub:
             if not behind and not self._closed:
                 await asyncio.sleep(next_tick - loop.time())
             if self._closed:
-                self._fail(self._jobs, LocalError("the voice activity detector is closed"))
+                self._fail(self._jobs, _closed())
                 return
             next_tick = loop.time() + self._tick_s
             batch = self._next_batch()
@@ -216,7 +214,7 @@ class VadHub:
             if job.done and not job.future.done():
                 job.future.set_result((_joined(job.samples), _joined(job.probabilities)))
         self._jobs = [job for job in self._jobs if not job.future.done()]
-        if not self._jobs:
+        if not self._jobs and not self._closed:
             self._something_to_do.clear()
         return any(not job.future.done() for job in batch)
 
@@ -225,6 +223,10 @@ class VadHub:
         for job in jobs:
             if not job.future.done():
                 job.future.set_exception(error)
+
+
+def _closed() -> LocalError:
+    return LocalError("the voice activity detector is closed")
 
 
 def _as_frames(samples: Samples) -> Samples:
