@@ -148,15 +148,14 @@ class WebRtcScorer(Scorer[WebRtcState]):
 
     def score(self, states: Sequence[WebRtcState], frames: Samples) -> Probabilities:
         """See `Scorer.score`."""
-        loud = powers(frames) >= _QUIET_POWER
         probabilities = np.zeros(len(states), dtype=np.float32)
-        for index in np.flatnonzero(loud).tolist():
-            probabilities[index] = self.voiced_share(states[index], frames[index])
+        loud = np.flatnonzero(powers(frames) >= _QUIET_POWER)
+        for index, pcm in zip(loud.tolist(), to_int16(frames[loud]), strict=True):
+            probabilities[index] = self._voiced_share(states[index], pcm.tobytes())
         return probabilities
 
-    def voiced_share(self, state: WebRtcState, frame: Samples) -> float:
-        """Score one frame, float32[512], however quiet."""
-        data = state.rest + to_int16(frame).tobytes()
+    def _voiced_share(self, state: WebRtcState, pcm: bytes) -> float:
+        data = state.rest + pcm
         pieces, rest_bytes = divmod(len(data), self._PIECE_BYTES)
         end = len(data) - rest_bytes
         voiced = 0
