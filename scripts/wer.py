@@ -35,7 +35,7 @@ from agent.audio.pcm import encode_pcm16
 from agent.engine.small.recogniser import Recogniser
 from agent.models.store import ModelStore
 from tests.helpers.speech import Recording, recordings
-from tests.helpers.wer import WordErrors, normalise, total, word_errors
+from tests.helpers.wer import WordErrors, differences, normalise, total, word_errors
 
 RATE_HZ = 16_000
 JOINED_S = 100.0
@@ -100,7 +100,8 @@ def join(clips: Sequence[Recording], folder: Path) -> Recording:
     pieces, texts = [], []
     for clip in itertools.cycle(clips):
         pieces.append(clip.samples())
-        texts.append(clip.text)
+        # Numbers of neighbours would become one: "… thirteen", "eight …" is not 18138.
+        texts.append(normalise(clip.text, clip.language))
         if sum(piece.size for piece in pieces) >= JOINED_S * RATE_HZ:
             break
     path = folder / "joined.wav"
@@ -138,14 +139,12 @@ def hear_with_recogniser(clips: Sequence[Recording]) -> list[Result]:
 
 
 def show(measure: str, results: Sequence[Result]) -> None:
-    """A table of one measurement: every recording, and the words where there are errors."""
-    table = Table("recording", "words", "errors", "said / heard", title=measure)
+    """A table of one measurement: every recording, and where it was heard differently."""
+    table = Table("recording", "words", "errors", "said → heard", title=measure)
     for result in results:
-        language, errors = result.said.language, result.errors
-        said = normalise(result.said.text, language)
-        heard = normalise(result.heard, language) or "—"
-        words = f"{said}\n{heard}" if errors.errors else ""
-        table.add_row(result.said.path.stem, str(errors.words), str(errors.errors), words)
+        said, errors = result.said, result.errors
+        differing = "; ".join(differences(said.text, result.heard, said.language))
+        table.add_row(said.path.stem, str(errors.words), str(errors.errors), differing)
     counted = total(result.errors for result in results)
     table.add_section()
     table.add_row("all", str(counted.words), str(counted.errors), f"{counted.rate:.1%}")

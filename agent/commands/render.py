@@ -46,7 +46,7 @@ def describe_latency(
         parts.append(f"first token {first_token_ms:,.0f} ms after the end of speech")
     if turn_end_delay_ms is not None:
         parts.append(f"turn over after {turn_end_delay_ms:,.0f} ms")
-    stages = ", ".join(f"{name} {value:,.0f}" for name, value in stages_ms.items())
+    stages = ", ".join(f"{name} {round(value):,}" for name, value in stages_ms.items())
     if stages:
         parts.append(f"in the server: {stages} ms")
     return "; ".join(parts)

@@ -70,6 +70,20 @@ def word_errors(reference: str, heard: str, language: str = "en") -> WordErrors:
     )
 
 
+def differences(reference: str, heard: str, language: str = "en") -> list[str]:
+    """Where the two differ: `said → heard`, with — for nothing."""
+    said, got = normalise(reference, language), normalise(heard, language)
+    if not said:
+        return [f"— → {got}"] if got else []
+    words, heard_words = said.split(), got.split()
+    return [
+        f"{' '.join(words[part.ref_start_idx : part.ref_end_idx]) or '—'} → "
+        f"{' '.join(heard_words[part.hyp_start_idx : part.hyp_end_idx]) or '—'}"
+        for part in jiwer.process_words(said, got).alignments[0]
+        if part.type != "equal"
+    ]
+
+
 def total(counts: Iterable[WordErrors]) -> WordErrors:
     """The sum over many recordings."""
     return sum(counts, WordErrors())

@@ -1,6 +1,6 @@
 import pytest
 
-from tests.helpers.wer import WordErrors, normalise, total, word_errors
+from tests.helpers.wer import WordErrors, differences, normalise, total, word_errors
 
 
 @pytest.mark.parametrize(
@@ -27,6 +27,17 @@ def test_errors_are_counted_by_kind() -> None:
     assert counted == WordErrors(words=6, substitutions=1, deletions=1, insertions=1)
     assert counted.errors == 3
     assert counted.rate == pytest.approx(0.5)
+
+
+def test_differences_are_shown_in_words() -> None:
+    assert differences("the pencils have all been used", "The pencil have been used up.") == [
+        "pencils → pencil",
+        "all → —",
+        "— → up",
+    ]
+    assert differences("go forward", "") == ["go forward → —"]
+    assert differences("", "Thank you.") == ["— → thank you"]
+    assert differences("", "") == []
 
 
 def test_nothing_said_and_something_heard_is_all_insertions() -> None:
