@@ -114,6 +114,7 @@ class CommitDone:
 class Piece:
     """A piece of a branch."""
 
+    conversation: int
     branch: int
     piece: BranchPiece
 
@@ -122,6 +123,7 @@ class Piece:
 class BranchFailed:
     """A branch ended with an error."""
 
+    conversation: int
     branch: int
     error: EngineError
 

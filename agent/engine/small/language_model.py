@@ -86,7 +86,7 @@ class LanguageModel:
         self.context_tokens = context_tokens
         # llama.cpp always opens its HTTP API. As a socket in a folder that only this user
         # may enter, behind a key, it is out of reach for web pages and other users.
-        self._folder = Path(tempfile.mkdtemp(prefix="voice-agent-"))
+        self._folder = Path(tempfile.mkdtemp(prefix="llama-"))
         self._key = secrets.token_urlsafe()
         params = xllamacpp.CommonParams()
         params.model.path = str(file)
