@@ -7,6 +7,7 @@ American spelling. Languages other than English get its basic form.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
@@ -76,12 +77,16 @@ def differences(reference: str, heard: str, language: str = "en") -> list[str]:
     if not said:
         return [f"— → {got}"] if got else []
     words, heard_words = said.split(), got.split()
-    return [
-        f"{' '.join(words[part.ref_start_idx : part.ref_end_idx]) or '—'} → "
-        f"{' '.join(heard_words[part.hyp_start_idx : part.hyp_end_idx]) or '—'}"
-        for part in jiwer.process_words(said, got).alignments[0]
-        if part.type != "equal"
-    ]
+    found = []
+    parts = jiwer.process_words(said, got).alignments[0]
+    for equal, group in itertools.groupby(parts, key=lambda part: part.type == "equal"):
+        if not equal:
+            run = list(group)
+            first, last = run[0], run[-1]
+            missed = " ".join(words[first.ref_start_idx : last.ref_end_idx])
+            instead = " ".join(heard_words[first.hyp_start_idx : last.hyp_end_idx])
+            found.append(f"{missed or '—'} → {instead or '—'}")
+    return found
 
 
 def total(counts: Iterable[WordErrors]) -> WordErrors:
