@@ -86,6 +86,7 @@ class Metrics:
         self.backlog_s = Gauge(
             "voice_agent_backlog_seconds", "Speech not understood yet.", registry=registry
         )
+        self._engine_restarts_noted = 0
         ProcessCollector(registry=registry)
 
     def _stage(self, name: str, meaning: str) -> Histogram:
@@ -93,6 +94,13 @@ class Metrics:
         return Histogram(
             f"voice_agent_{name}_seconds", meaning, buckets=_STAGE_BUCKETS_S, registry=self.registry
         )
+
+    def note_engine(self, *, ready: bool, restarts: int, backlog_s: float) -> None:
+        """Take over the engine's own numbers; `restarts` is its count since it was started."""
+        self.engine_ready.set(ready)
+        self.engine_restarts.inc(restarts - self._engine_restarts_noted)
+        self._engine_restarts_noted = restarts
+        self.backlog_s.set(backlog_s)
 
     def render(self) -> bytes:
         """All metrics in Prometheus's text format; its media type is `CONTENT_TYPE`."""

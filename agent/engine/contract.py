@@ -251,6 +251,23 @@ class EngineInfo:
     images: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class EngineHealth:
+    """How an engine is now, for probes and metrics.
+
+    Attributes:
+        ready: Whether it can answer at this moment.
+        available: Whether conversations can be opened; true during a short restart.
+        restarts: How often its process had to be replaced.
+        backlog_s: Seconds of committed speech not understood yet, over all conversations.
+    """
+
+    ready: bool = True
+    available: bool = True
+    restarts: int = 0
+    backlog_s: float = 0.0
+
+
 ProgressCallback = Callable[[str, float | None], None]
 """Called with (what is being done, fraction done 0…1 or None when unknown)."""
 
@@ -363,6 +380,11 @@ class Engine(ABC):
     @abstractmethod
     def info(self) -> EngineInfo:
         """What this engine is and can do."""
+
+    @property
+    def health(self) -> EngineHealth:
+        """How it is now, once it was started."""
+        return EngineHealth()
 
     @abstractmethod
     async def start(self, progress: ProgressCallback) -> None:

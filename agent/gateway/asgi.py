@@ -77,9 +77,8 @@ def create_app(
         ],
         exception_handlers={HTTPException: http_error},
     )
-    app.state.gateway = Gateway(
-        services, Sessions(settings.limits.max_sessions, services.metrics), make_driver
-    )
+    sessions = Sessions(settings.limits.max_sessions, services.engine, services.metrics)
+    app.state.gateway = Gateway(services, sessions, make_driver)
     return app
 
 
@@ -168,7 +167,13 @@ async def readyz(request: Request) -> Response:
 
 async def prometheus(request: Request) -> Response:
     """`/metrics`: for Prometheus."""
-    services: Services = request.app.state.gateway.services
+    gateway: Gateway = request.app.state.gateway
+    services, health = gateway.services, gateway.services.engine.health
+    services.metrics.note_engine(
+        ready=health.ready and gateway.sessions.phase is not Phase.LOADING,
+        restarts=health.restarts,
+        backlog_s=health.backlog_s,
+    )
     return Response(services.metrics.render(), headers={"Content-Type": metrics.CONTENT_TYPE})
 
 

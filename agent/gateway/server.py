@@ -151,7 +151,6 @@ async def serve(app: Starlette, listener: socket.socket, say: Say = say_on_stdou
             if loading.exception() is None:
                 _keep_for_good()
                 sessions.phase = Phase.READY
-                services.metrics.engine_ready.set(1)
                 _welcome(services.engine, page_address(listener), say)
             else:
                 server.stop("the engine cannot be loaded")

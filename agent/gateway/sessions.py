@@ -10,6 +10,7 @@ from typing import Protocol
 
 import structlog
 
+from agent.engine.contract import Engine
 from agent.errors import EngineUnavailable, LimitExceeded
 from agent.gateway.refusals import Refusal
 from agent.gateway.services import Services, SessionQuery
@@ -69,9 +70,10 @@ class Sessions:
         phase: Sessions are admitted only when `READY`.
     """
 
-    def __init__(self, limit: int, metrics: Metrics) -> None:
+    def __init__(self, limit: int, engine: Engine, metrics: Metrics) -> None:
         """At most `limit` sessions at a time."""
         self.phase = Phase.LOADING
+        self._engine = engine
         self._limit = limit
         self._metrics = metrics
         self._count = 0
@@ -91,6 +93,13 @@ class Sessions:
         if self.phase is Phase.DRAINING:
             error = LimitExceeded("the server is shutting down", code="shutting_down")
             return Refusal(error, 503, CLOSE_GOING_AWAY, headers={"Retry-After": "5"})
+        if not self._engine.health.available:
+            return Refusal(
+                EngineUnavailable("the model has failed; the server's log says why"),
+                503,
+                CLOSE_RESTARTING,
+                headers={"Retry-After": "30"},
+            )
         if self._count >= self._limit:
             error = LimitExceeded(
                 f"all {self._limit} sessions of this server are in use; try again later",

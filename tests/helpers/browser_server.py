@@ -22,7 +22,7 @@ from openai.types.realtime import RealtimeServerEvent
 from pydantic import TypeAdapter
 
 from agent.config import Limits, Settings
-from agent.engine.contract import EngineInfo
+from agent.engine.contract import EngineHealth, EngineInfo
 from agent.gateway.asgi import create_app
 from agent.gateway.server import uvicorn_config
 from agent.gateway.services import Services, SessionQuery
@@ -157,8 +157,10 @@ class BrowserServer:
             limits=Limits(max_sessions=self.max_sessions), allowed_hosts=("insecure.test",)
         )
         info = EngineInfo(name="scripted", model="scripted", note=self.note)
-        # The gateway's routes use no more of an engine than its description, and no hub.
-        services = Services(settings, SimpleNamespace(info=info), None, Metrics())  # type: ignore[arg-type]
+        # The gateway's routes use no more of an engine than what it says of itself, and no hub.
+        services = Services(
+            settings, SimpleNamespace(info=info, health=EngineHealth()), None, Metrics()
+        )  # type: ignore[arg-type]
         app = create_app(services, self._make_session, key=self.key, web_client=self.web_client)
         self._admission = app.state.gateway.sessions
         self._admission.phase = self.phase

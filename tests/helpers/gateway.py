@@ -19,7 +19,7 @@ from typing import Any, cast
 import httpx2
 
 from agent.config import Settings
-from agent.engine.contract import Engine, EngineInfo, ProgressCallback
+from agent.engine.contract import Engine, EngineHealth, EngineInfo, ProgressCallback
 from agent.errors import EngineUnavailable
 from agent.gateway.asgi import create_app
 from agent.gateway.auth import load_key
@@ -36,6 +36,7 @@ class IdleEngine:
     Attributes:
         may_start: `start` waits for it.
         fails: `start` raises then.
+        health: What it says of itself.
     """
 
     info = EngineInfo("idle", "idle-1", note="It does nothing.")
@@ -43,6 +44,7 @@ class IdleEngine:
     def __init__(self) -> None:
         self.may_start = asyncio.Event()
         self.may_start.set()
+        self.health = EngineHealth()
         self.fails = False
         self.stopped = False
 

@@ -20,6 +20,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.typing import Subprotocol
 
+from agent.engine.contract import EngineHealth
 from agent.errors import ConfigError, EngineUnavailable
 from agent.gateway import wire
 from agent.gateway.server import bind, page_address
@@ -116,6 +117,15 @@ async def test_metrics_are_in_prometheus_format(running):
     assert response.headers["Content-Type"].startswith("text/plain")
     assert "voice_agent_engine_ready 1.0" in response.text
     assert "voice_agent_event_loop_delay_seconds_bucket" in response.text
+
+
+async def test_metrics_show_how_the_engine_is(running):
+    running.engine.health = EngineHealth(ready=False, restarts=2, backlog_s=1.5)
+    for _ in range(2):
+        text = (await get(running, "/metrics")).text
+        assert "voice_agent_engine_ready 0.0" in text
+        assert "voice_agent_engine_restarts_total 2.0" in text
+        assert "voice_agent_backlog_seconds 1.5" in text
 
 
 async def test_people_are_told_where_the_page_is_and_what_the_engine_is_worth(running):

@@ -4,9 +4,11 @@ import asyncio
 
 import pytest
 
+from agent.engine.contract import EngineHealth
 from agent.gateway.sessions import Phase, Sessions, outcome
 from agent.gateway.transport import TransportClosed
 from agent.metrics import Metrics
+from tests.helpers.gateway import IdleEngine
 
 
 class FakeDriver:
@@ -40,8 +42,13 @@ def metrics():
 
 
 @pytest.fixture
-def sessions(metrics):
-    sessions = Sessions(2, metrics)
+def engine():
+    return IdleEngine()
+
+
+@pytest.fixture
+def sessions(engine, metrics):
+    sessions = Sessions(2, engine, metrics)
     sessions.phase = Phase.READY
     return sessions
 
@@ -59,6 +66,15 @@ def test_sessions_are_admitted_only_when_ready(sessions, phase, code, close_code
     refusal = sessions.refusal()
     assert refusal is not None
     assert (refusal.status, refusal.error.code, refusal.close_code) == (503, code, close_code)
+
+
+def test_no_session_is_admitted_to_an_engine_that_has_failed(sessions, engine):
+    engine.health = EngineHealth(ready=False, available=True)
+    assert sessions.refusal() is None
+    engine.health = EngineHealth(ready=False, available=False)
+    refusal = sessions.refusal()
+    assert refusal is not None
+    assert (refusal.status, refusal.error.code) == (503, "engine_unavailable")
 
 
 def test_the_limit_counts_open_sessions(sessions, metrics):
