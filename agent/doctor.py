@@ -24,8 +24,10 @@ from rich.text import Text
 
 from agent.client.microphone import find_input, load_sounddevice
 from agent.config import EngineName, Settings
+from agent.engine.factory import choose_engine, select_engine
 from agent.errors import ConfigError, ModelStoreError
 from agent.gateway.auth import load_key
+from agent.logs import configure_logging
 from agent.models.store import CACHE_ENV, ModelStore, cache_folder
 
 _NVIDIA_SMI_TIMEOUT_S = 10.0
@@ -66,6 +68,7 @@ class Finding:
 
 def run(settings: Settings, *, as_json: bool) -> int:
     """Print all findings; gives the exit status: 0 when `serve` would work."""
+    configure_logging("error")
     findings = examine(settings)
     works = all(finding.state is not State.MISSING for finding in findings)
     if as_json:
@@ -95,6 +98,8 @@ def show(findings: Sequence[Finding], console: Console, *, works: bool) -> None:
     """Print findings for people, then what to do."""
     styles = {State.OK: "green", State.NOTE: "yellow", State.MISSING: "red"}
     table = Table.grid(padding=(0, 2))
+    for _ in ("state", "name", "detail"):
+        table.add_column(overflow="fold")
     for finding in findings:
         table.add_row(
             Text(finding.state.value, style=styles[finding.state]),
@@ -128,25 +133,18 @@ def _program() -> Finding:
     return Finding("voice-agent", State.OK, f"{version}, {python}")
 
 
-def wants_gemma(settings: Settings) -> bool:
-    """Whether these settings ask for Gemma 4."""
-    return settings.engine is EngineName.GEMMA or (
-        settings.engine is EngineName.AUTO and settings.model is not None
-    )
-
-
 def _engine(settings: Settings) -> Finding:
-    if settings.engine is not EngineName.AUTO:
-        return Finding("engine", State.OK, f"{settings.engine}, because it was asked for")
-    if settings.model is not None:
-        return Finding("engine", State.OK, f"gemma, because of the checkpoint {settings.model}")
-    return Finding(
-        "engine", State.OK, "small, because no checkpoint of Gemma 4 was given (demo quality)"
-    )
+    choice = choose_engine(settings)
+    try:
+        select_engine(settings)
+    except ConfigError as error:
+        return Finding("engine", State.MISSING, str(error))
+    note = ", of demo quality" if choice.engine is EngineName.SMALL else ""
+    return Finding("engine", State.OK, f"{choice.engine}{note}: {choice.reason}")
 
 
 def _extras(settings: Settings) -> Iterable[Finding]:
-    needed = {"gemma"} if wants_gemma(settings) else {"small"}
+    needed = choose_engine(settings).engine.value
     for extra, packages in EXTRAS.items():
         versions = {package: installed_version(package) for package in packages}
         absent = [package for package, version in versions.items() if version is None]
@@ -154,7 +152,7 @@ def _extras(settings: Settings) -> Iterable[Finding]:
         if not absent:
             yield Finding(f"extra {extra}", State.OK, detail)
             continue
-        state = State.MISSING if extra in needed else State.NOTE
+        state = State.MISSING if extra == needed else State.NOTE
         fix = f"{sys.executable} -m pip install 'voice-agent[{extra}]'"
         yield Finding(f"extra {extra}", state, detail, fix)
 
