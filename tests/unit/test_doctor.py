@@ -6,11 +6,13 @@ import json
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 from typer.testing import CliRunner
 
 from agent import doctor
@@ -23,7 +25,7 @@ runner = CliRunner()
 
 
 @pytest.fixture(autouse=True)
-def _a_machine_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def _a_machine_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Everything of the core and the embedded engine, one microphone, no GPU, no models."""
     monkeypatch.setenv("VOICE_AGENT_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("VOICE_AGENT_PORT", "0")
@@ -32,6 +34,8 @@ def _a_machine_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     installed(monkeypatch, "faster-whisper", "onnxruntime", "xllamacpp", "sounddevice")
     # It would send the logs of all later tests to the runner's closed stream.
     monkeypatch.setattr(doctor, "configure_logging", lambda level: None)
+    with capture_logs():
+        yield
 
 
 def installed(monkeypatch: pytest.MonkeyPatch, *packages: str) -> None:
