@@ -89,7 +89,10 @@ def explain_close(closed: ConnectionClosed) -> VoiceAgentError:
 def explain_error_event(event: Mapping[str, Any]) -> InvalidEvent:
     """The error for an `error` event that the caller cannot go on after."""
     error = event["error"]
-    return InvalidEvent(error["message"], code=error.get("code"), param=error.get("param"))
+    param = error.get("param")
+    # Our server's messages begin with the field, as the exception's text will.
+    message = error["message"].removeprefix(f"{param}: ")
+    return InvalidEvent(message, code=error.get("code"), param=param)
 
 
 def _error_body(body: bytes | None) -> tuple[str | None, str | None]:

@@ -302,7 +302,7 @@ async def test_a_refused_connection_says_what_to_do(
 async def test_settings_the_server_refuses(server: ScriptedServer) -> None:
     problem = InvalidEvent("must be text", param="session.instructions")
     server.reply("session.update", server_events.error(problem))
-    with pytest.raises(InvalidEvent, match="must be text") as refused:
+    with pytest.raises(InvalidEvent, match=r"^session\.instructions: must be text$") as refused:
         async with connect(server.url, session={"instructions": 7}):
             pass
     assert refused.value.param == "session.instructions"
