@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import structlog
@@ -82,7 +82,8 @@ def small_spec(settings: Settings) -> EngineSpec:
     )
     # Threads that have nothing to do sleep: spinning, they would take audio's core.
     environment = {"OMP_WAIT_POLICY": "PASSIVE"}
-    return EngineSpec("agent.engine.small:create", options.to_json(), INFO, environment)
+    info = replace(INFO, context_tokens=small.context_tokens)
+    return EngineSpec("agent.engine.small:create", options.to_json(), info, environment)
 
 
 def find_checkpoint(environment: Mapping[str, str] = os.environ) -> str | None:
