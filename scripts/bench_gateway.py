@@ -17,6 +17,8 @@ engine only listens. After a warm-up it measures, and prints one JSON line:
     sender_late_p99_ms   how late this script sent; large when the machine was too busy for it
     turns_spoken, turns_seen    recordings played, and turns that the server committed
     engine_cpu_percent, engine_rss_mb    the same for the engine's process
+    sender_cpu_percent, others_cpu_percent    of this script, and of all else on the machine:
+                         with others at work the delay measures them
 """
 
 from __future__ import annotations
@@ -105,6 +107,7 @@ class Load:
         seen: Turns that the server committed.
         errors: Error events and early ends, as text.
         late_s: How late each message was sent.
+        cpu_percent: CPU time of the sending; 100 is one core.
     """
 
     pieces: int = 0
@@ -112,6 +115,7 @@ class Load:
     seen: int = 0
     errors: list[str] = field(default_factory=list)
     late_s: list[float] = field(default_factory=list)
+    cpu_percent: float = 0.0
 
 
 class Stream:
@@ -188,7 +192,7 @@ def send_load(port: int, count: int, seconds: float, path: Path | None, pipe: Co
     pipe.send("ready")
     pipe.recv()
     ticks = speaker.whole(round(seconds / PIECE_S))
-    began_s = time.monotonic()
+    began_s, cpu_before_s = time.monotonic(), time.process_time()
     for tick in range(ticks):
         for index, stream in enumerate(streams):
             due_s = began_s + (tick + index / count) * PIECE_S
@@ -200,6 +204,8 @@ def send_load(port: int, count: int, seconds: float, path: Path | None, pipe: Co
             load.late_s.append(max(0.0, time.monotonic() - due_s))
         load.pieces += count
         read_events(poller, by_descriptor, load)
+    lasted_s = time.monotonic() - began_s
+    load.cpu_percent = 100 * (time.process_time() - cpu_before_s) / lasted_s
     load.spoken = speaker.spoken(ticks)
     pipe.send(load.pieces)
     while not pipe.poll(0.05):
@@ -272,6 +278,39 @@ def engine_usage(pid: int) -> tuple[float, float]:
     return cpu_s, rss_mb
 
 
+def machine_busy_s() -> float:
+    """CPU seconds that all processes of the machine have used."""
+    user, nice, system, _idle, _iowait, irq, softirq = map(
+        int, Path("/proc/stat").read_text().split()[1:8]
+    )
+    return (user + nice + system + irq + softirq) / os.sysconf("SC_CLK_TCK")
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """Everything at one moment."""
+
+    time_s: float
+    metrics: Metrics
+    gateway_cpu_s: float
+    gateway_rss_mb: float
+    engine_cpu_s: float
+    engine_rss_mb: float
+    machine_cpu_s: float
+
+    @classmethod
+    def take(cls, server: Server) -> Snapshot:
+        metrics = scrape(server.url)
+        return cls(
+            time.monotonic(),
+            metrics,
+            metrics["process_cpu_seconds_total"][""],
+            metrics["process_resident_memory_bytes"][""] / 2**20,
+            *engine_usage(server.pid),
+            machine_busy_s(),
+        )
+
+
 class Server:
     """`voice-agent serve` on a free port."""
 
@@ -311,13 +350,14 @@ class Server:
 
 
 def settle(url: str, received_before_s: float, sent_s: float) -> float:
-    """Wait until all that was sent is taken in, or no longer; seconds that are missing."""
-    deadline_s = time.monotonic() + SETTLE_TIMEOUT_S
-    while True:
-        missing_s = sent_s - (scrape(url)[AUDIO][""] - received_before_s)
-        if missing_s < PIECE_S / 2 or time.monotonic() > deadline_s:
-            return missing_s
+    """Wait until all that was sent is taken in, or nothing more is; seconds that are missing."""
+    missing_s, progress_s = sent_s, time.monotonic()
+    while missing_s > PIECE_S / 2 and time.monotonic() < progress_s + SETTLE_TIMEOUT_S:
         time.sleep(0.2)
+        still_missing_s = sent_s - (scrape(url)[AUDIO][""] - received_before_s)
+        if still_missing_s < missing_s:
+            missing_s, progress_s = still_missing_s, time.monotonic()
+    return missing_s
 
 
 def measure(server: Server, options: argparse.Namespace) -> dict[str, object]:
@@ -335,31 +375,36 @@ def measure(server: Server, options: argparse.Namespace) -> dict[str, object]:
     before_all = scrape(server.url)
     pipe.send("go")
     time.sleep(WARM_UP_S)
-    before, engine_before, began_s = scrape(server.url), engine_usage(server.pid), time.monotonic()
+    before = Snapshot.take(server)
     pieces = pipe.recv()
-    after, engine_after = scrape(server.url), engine_usage(server.pid)
-    lasted_s = time.monotonic() - began_s
+    after = Snapshot.take(server)
     missing_s = settle(server.url, before_all[AUDIO][""], pieces * PIECE_S)
     pipe.send("enough")
     load: Load = pipe.recv()
     sender.join()
+    return {"streams": options.streams} | report(before, after, load, missing_s)
 
-    def cpu_percent(used_s: float) -> float:
-        return round(100 * used_s / lasted_s, 1)
 
-    cpu = "process_cpu_seconds_total"
+def report(before: Snapshot, after: Snapshot, load: Load, missing_s: float) -> dict[str, object]:
+    """The line to print, without the number of streams."""
+    lasted_s = after.time_s - before.time_s
+    received_s = after.metrics[AUDIO][""] - before.metrics[AUDIO][""]
+    gateway = 100 * (after.gateway_cpu_s - before.gateway_cpu_s) / lasted_s
+    engine = 100 * (after.engine_cpu_s - before.engine_cpu_s) / lasted_s
+    machine = 100 * (after.machine_cpu_s - before.machine_cpu_s) / lasted_s
     return {
-        "streams": options.streams,
         "dropped": round(missing_s / PIECE_S),
-        "loop_delay_p99_ms": round(percentile_ms(before, after, 0.99), 1),
-        "cpu_percent": cpu_percent(after[cpu][""] - before[cpu][""]),
-        "rss_mb": round(after["process_resident_memory_bytes"][""] / 2**20),
-        "messages_per_s": round((after[AUDIO][""] - before[AUDIO][""]) / PIECE_S / lasted_s),
+        "loop_delay_p99_ms": round(percentile_ms(before.metrics, after.metrics, 0.99), 1),
+        "cpu_percent": round(gateway, 1),
+        "rss_mb": round(after.gateway_rss_mb),
+        "messages_per_s": round(received_s / PIECE_S / lasted_s),
         "sender_late_p99_ms": round(1000 * float(np.percentile(load.late_s, 99)), 1),
         "turns_spoken": load.spoken,
         "turns_seen": load.seen,
-        "engine_cpu_percent": cpu_percent(engine_after[0] - engine_before[0]),
-        "engine_rss_mb": round(engine_after[1]),
+        "engine_cpu_percent": round(engine, 1),
+        "engine_rss_mb": round(after.engine_rss_mb),
+        "sender_cpu_percent": round(load.cpu_percent, 1),
+        "others_cpu_percent": round(machine - gateway - engine - load.cpu_percent, 1),
         "seconds": round(lasted_s, 1),
         "errors": load.errors[:5],
     }
