@@ -45,11 +45,26 @@ def logits(model, prompt: Prompt) -> torch.Tensor:
     return model(**prompt.inputs(), use_cache=False).logits[0].float()
 
 
+def placeholders(model) -> list[int]:
+    """Tokens that stand for media; transformers reads them as pad when they are generated."""
+    config = model.config
+    return [config.image_token_id, config.audio_token_id, config.video_token_id]
+
+
+def best(model, logits: torch.Tensor) -> int:
+    """The greedy token of one row of logits."""
+    return int(logits.index_fill(0, torch.tensor(placeholders(model)), -torch.inf).argmax())
+
+
 @torch.no_grad()
 def greedy(model, prompt: Prompt, count: int) -> list[int]:
     """Exactly `count` greedy tokens by `generate`, end tokens included like any other."""
-    never = model.config.text_config.vocab_size
     out = model.generate(
-        **prompt.inputs(), max_new_tokens=count, do_sample=False, eos_token_id=never, pad_token_id=0
+        **prompt.inputs(),
+        max_new_tokens=count,
+        do_sample=False,
+        eos_token_id=model.config.text_config.vocab_size,
+        pad_token_id=0,
+        suppress_tokens=placeholders(model),
     )
     return out[0, len(prompt.ids) :].tolist()

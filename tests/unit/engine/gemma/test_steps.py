@@ -65,14 +65,14 @@ class Runner:
     @torch.no_grad()
     def greedy(self, logits: dict[int, torch.Tensor], count: int) -> dict[int, list[int]]:
         """Greedy tokens of several slots together."""
-        out = {slot: [int(value.argmax())] for slot, value in logits.items()}
+        out = {slot: [oracle.best(MODEL, value)] for slot, value in logits.items()}
         for _ in range(count - 1):
             slots = list(out)
             rows = self.rows(slots, [1] * len(slots))
             step = self.decoder.decode(torch.tensor([out[slot][-1] for slot in slots]), rows)
             for slot, value in zip(slots, step, strict=True):
                 self.cache.advance(slot, 1)
-                out[slot].append(int(value.argmax()))
+                out[slot].append(oracle.best(MODEL, value))
         return out
 
 
