@@ -32,8 +32,9 @@ class Rows:
     counts: Tensor
 
     def last(self) -> Rows:
-        """Only the last real token of each row."""
-        return Rows(self.slots, self.starts + self.counts - 1, torch.ones_like(self.counts))
+        """Only the last real token of each row; a row without any stays without."""
+        starts = (self.starts + self.counts - 1).clamp(min=0)
+        return Rows(self.slots, starts, self.counts.clamp(max=1))
 
 
 def norm(x: Tensor, by: Norm) -> Tensor:
