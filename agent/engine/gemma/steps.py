@@ -7,6 +7,7 @@ that later tokens read, so only the token whose logits are wanted runs through t
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from types import ModuleType
 
@@ -42,11 +43,13 @@ class Decoder:
         weights: Of the checkpoint.
         cache: Written in place.
         ops: `text_ops` or `text_kernels`.
+        single: `run_single` where one token of one row has a path of its own, else None.
     """
 
     weights: TextWeights
     cache: Cache
     ops: ModuleType = text_ops
+    single: Callable[..., Tensor] | None = None
     tables: dict[str, tuple[Tensor, Tensor]] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -80,14 +83,14 @@ class Decoder:
         ops, owning, total = self.ops, self.weights.owning, len(self.weights.layers)
         if embeds.shape[1] == 1:
             per_layer = self._per_layer(embeds, ids, 0, total)
-            return self._logits(self._layers(self._enter(embeds), per_layer, rows, 0).normed[:, 0])
+            return self._finish(embeds, per_layer, rows, 0)
         per_layer = self._per_layer(embeds, ids, 0, owning)
         stream = self._layers(self._enter(embeds), per_layer, rows, 0)
-        stream = Stream(ops.pick_last(stream.residual, rows), ops.pick_last(stream.normed, rows))
         # What is left reads the cache and writes nothing: only the last token goes through.
         last = ops.pick_last(ids[..., None], rows)[..., 0]
         per_layer = self._per_layer(ops.pick_last(embeds, rows), last, owning, total)
-        return self._logits(self._layers(stream, per_layer, rows.last(), owning).normed[:, 0])
+        residual = ops.pick_last(stream.residual, rows)
+        return self._finish(residual, per_layer, rows.last(), owning)
 
     def decode(self, ids: Tensor, rows: Rows) -> Tensor:
         """One token a row in, the logits of what follows out.
@@ -101,8 +104,26 @@ class Decoder:
         """
         return self.predict(self.embed(ids)[:, None], ids[:, None], rows)
 
-    def _enter(self, embeds: Tensor) -> Stream:
-        return Stream(embeds, self.ops.norm(embeds, self.weights.layers[0].before_attention))
+    def _enter(self, residual: Tensor, first: int = 0) -> Stream:
+        by = (
+            self.weights.layers[first].before_attention if first < self.depth else self.weights.norm
+        )
+        return Stream(residual, self.ops.norm(residual, by))
+
+    @property
+    def depth(self) -> int:
+        """Number of layers."""
+        return len(self.weights.layers)
+
+    def _finish(self, residual: Tensor, per_layer: Tensor, rows: Rows, first: int) -> Tensor:
+        """One token a row through the layers from `first` on, and the head."""
+        if self.single is not None and residual.shape[0] == 1:
+            logits = self.single(
+                self.weights, self.cache, self.tables, residual[0, 0], per_layer[0, 0], rows, first
+            )
+            return logits[None]
+        stream = self._layers(self._enter(residual, first), per_layer, rows, first)
+        return self._logits(stream.normed[:, 0])
 
     def _per_layer(self, embeds: Tensor, ids: Tensor, first: int, end: int) -> Tensor:
         """Inputs of their own for layers `first` to `end`: [rows, tokens, layers, p]."""
