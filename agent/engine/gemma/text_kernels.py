@@ -394,10 +394,11 @@ def attend(query: Tensor, cache: tuple[Tensor, Tensor], rows: Rows, window: int 
     keys, values = cache
     kv_heads, ring = keys.shape[1], keys.shape[2]
     group = heads // kv_heads
-    block_m = max(16, min(64, triton.next_power_of_2(tokens * group)))
-    blocks = triton.cdiv(tokens * group, block_m)
     exact = query.dtype == torch.float32
-    block_n = 32 if exact or width > 256 else 64
+    # float32 is for checking; its tiles must fit the same shared memory.
+    block_m = max(16, min(16 if exact else 64, triton.next_power_of_2(tokens * group)))
+    blocks = triton.cdiv(tokens * group, block_m)
+    block_n = 16 if exact else 32 if width > 256 else 64
     # A power of two, and no more than there are blocks of keys to share out.
     most = 64 if window is None else max(1, window // block_n)
     wanted = max(1, _SPLIT_TARGET // (count * kv_heads * blocks))
@@ -410,7 +411,7 @@ def attend(query: Tensor, cache: tuple[Tensor, Tensor], rows: Rows, window: int 
     _attend_kernel[(count, kv_heads * blocks, splits)](
         query, keys, values, out, part, part_max, part_sum, rows.slots, rows.starts, rows.counts,
         tokens, ring, window or 1 << 30, keys.stride(0), group, kv_heads, width, block_m,
-        block_n, blocks, splits, exact, num_warps=8 if block_m > 32 else 4, num_stages=2,
+        block_n, blocks, splits, exact, num_warps=8 if block_m > 32 else 4, num_stages=1 if exact else 2,
     )  # fmt: skip
     if splits > 1:
         chunk = min(128, width)

@@ -126,7 +126,7 @@ def product(
     block_k = triton.next_power_of_2(inner)
     if enter == PLAIN:
         block_k = min(block_k, 2048)
-    block_o, warps = _tile(outs, block_k, geglu)
+    block_o, warps = _tile(outs, inner, block_k, geglu)
     filler = weight
     _vector_kernel[(triton.cdiv(outs, block_o),)](
         weight, source, residual,
@@ -142,8 +142,11 @@ def product(
     return out, joined
 
 
-def _tile(outs: int, block_k: int, geglu: bool) -> tuple[int, int]:
+def _tile(outs: int, inner: int, block_k: int, geglu: bool) -> tuple[int, int]:
     """Rows of the weight for one program, and its warps."""
+    if inner > block_k:
+        # Long rows in several blocks: one row a program, read by many warps, was fastest.
+        return 1, 8
     rows = max(1, min(16, 8192 // block_k // (2 if geglu else 1)))
     # Small products: rather more programs than more work in each.
     while rows > 1 and outs // rows < 256:
