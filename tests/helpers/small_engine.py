@@ -1,0 +1,100 @@
+"""Stand-ins for the embedded engine's two models."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+
+from agent.engine.contract import Samples
+from agent.engine.small.language_model import Generated, Sampling
+from agent.engine.small.prompt import Message
+from agent.engine.small.recogniser import Heard
+from agent.errors import EngineError
+
+PATIENCE_S = 10
+
+
+class FakeEar:
+    """Hears a clip's first sample, in thousandths; each clip waits for `allow` when held.
+
+    Attributes:
+        heard: Clips in the order they were heard in: word, samples, expected language.
+    """
+
+    def __init__(self, *, held: bool = False) -> None:
+        self.heard: list[tuple[str, int, str | None]] = []
+        self.begun = threading.Semaphore(0)
+        self._held = held
+        self._allowed = threading.Semaphore(0)
+
+    def allow(self, clips: int = 1) -> None:
+        """Let that many clips be heard."""
+        self._allowed.release(clips)
+
+    def hear(
+        self, samples: Samples, language: str | None = None, expected: str | None = None
+    ) -> Heard:
+        self.begun.release()
+        if self._held:
+            assert self._allowed.acquire(timeout=PATIENCE_S)
+        word = str(round(float(samples[0]) * 1000))
+        self.heard.append((word, samples.size, expected))
+        if word == "13":
+            raise EngineError("an unlucky clip")
+        if word == "14":
+            raise RuntimeError("a bug")
+        return Heard(word, samples.size // 10, 1, language or "xx")
+
+
+class FakeModel:
+    """Repeats the last message word by word; a character is a token.
+
+    Attributes:
+        prompts: What it was asked.
+        samplings: How.
+    """
+
+    def __init__(self, context_tokens: int = 1000, *, held: bool = False) -> None:
+        self.context_tokens = context_tokens
+        self.prompts: list[list[Message]] = []
+        self.samplings: list[Sampling] = []
+        self.begun = threading.Semaphore(0)
+        self.closed = False
+        self._held = held
+        self._allowed = threading.Semaphore(0)
+
+    def allow(self, words: int = 1) -> None:
+        """Let that many words be decoded."""
+        self._allowed.release(words)
+
+    def count_tokens(self, messages: Sequence[Message]) -> int:
+        return sum(len(message["content"]) for message in messages)
+
+    def generate(
+        self,
+        messages: Sequence[Message],
+        sampling: Sampling,
+        take: Callable[[str, Generated], bool],
+    ) -> Generated:
+        self.prompts.append(list(messages))
+        self.samplings.append(sampling)
+        self.begun.release()
+        cost = Generated(prompt_tokens=self.count_tokens(messages), cached_tokens=1)
+        if take("", cost):
+            return cost
+        words = messages[-1]["content"].split()
+        for word in words[: sampling.max_output_tokens]:
+            if self._held:
+                assert self._allowed.acquire(timeout=PATIENCE_S)
+            if word == "boom":
+                raise EngineError("the model gave up")
+            if word == "bug":
+                raise RuntimeError("oops")
+            cost.output_tokens += 1
+            if take(f"{word} ", cost):
+                return cost
+        cost.complete = len(words) <= sampling.max_output_tokens
+        return cost
+
+    def close(self) -> None:
+        self.closed = True

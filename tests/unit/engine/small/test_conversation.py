@@ -1,0 +1,401 @@
+"""The embedded engine's conversation with stand-ins for both models."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+import numpy as np
+import pytest
+
+from agent.audio.pcm import encode_pcm16
+from agent.engine.contract import (
+    Branch,
+    BranchDone,
+    BranchKind,
+    BranchRequest,
+    ConversationSettings,
+    FinishReason,
+    Item,
+    Limits,
+    Role,
+    Samples,
+    Speech,
+    Text,
+    TextDelta,
+)
+from agent.engine.small.answers import Answers
+from agent.engine.small.conversation import SmallConversation
+from agent.engine.small.recognition import RecognitionQueue
+from agent.errors import ClipTooLong, ContextOverflow, EngineError, EngineUnavailable
+from tests.helpers.small_engine import PATIENCE_S, FakeEar, FakeModel
+
+ANSWER = BranchRequest(BranchKind.ANSWER)
+SETTINGS = ConversationSettings("Be brief.")
+Opener = Callable[..., SmallConversation]
+
+
+@asynccontextmanager
+async def engine(ear: FakeEar, model: FakeModel) -> AsyncIterator[Opener]:
+    queue = RecognitionQueue(ear)
+    queue.start()
+    answers = Answers(model, 2, temperature=0.5, max_output_tokens=100)  # type: ignore[arg-type]
+    opened: list[SmallConversation] = []
+
+    def open_one(history: tuple[Item, ...] = ()) -> SmallConversation:
+        opened.append(SmallConversation(queue, answers, SETTINGS, history))
+        return opened[-1]
+
+    try:
+        yield open_one
+    finally:
+        for one in opened:
+            one.close()
+        ear.allow(100)
+        model.allow(100)
+        await queue.stop()
+        await answers.stop()
+        assert model.closed
+
+
+def word(number: int, samples: int = 1600) -> Samples:
+    return np.full(samples, number / 1000, np.float32)
+
+
+SILENCE = np.zeros(800, np.float32)
+
+
+def user(item_id: str, text: str) -> Item:
+    return Item(item_id, Role.USER, (Text(text),))
+
+
+async def read(branch: Branch) -> tuple[str, BranchDone]:
+    text = ""
+    async with asyncio.timeout(PATIENCE_S):
+        async for piece in branch:
+            if isinstance(piece, BranchDone):
+                return text, piece
+            text += piece.text
+    raise AssertionError("a branch ended without BranchDone")
+
+
+async def test_a_spoken_turn_is_understood_and_answered() -> None:
+    ear, model = FakeEar(), FakeModel()
+    async with engine(ear, model) as opened:
+        one = opened()
+        one.hear(word(7))
+        committing = one.commit("u1")
+        branch = one.branch(ANSWER)
+        text, done = await read(branch)
+        committed = await committing
+        one.adopt(branch, "a1", 1)
+        one.insert(user("q2", "and now"))
+        await read(one.branch(ANSWER))
+    assert (text, committed.transcript) == ("7 ", "7")
+    assert (committed.usage.audio_tokens, committed.usage.output_tokens) == (160, 1)
+    assert (done.reason, done.usage.text_tokens) == (FinishReason.STOP, len("Be brief.7"))
+    assert (done.usage.cached_tokens, done.usage.output_tokens) == (1, 1)
+    assert set(done.stages_ms) == {"recognition", "prompt"}
+    assert [message["content"] for message in model.prompts[1]] == [
+        "Be brief.",
+        "7",
+        "7",
+        "and now",
+    ]
+
+
+async def test_work_begun_in_a_pause_is_used_by_the_commit() -> None:
+    ear = FakeEar()
+    async with engine(ear, FakeModel()) as opened:
+        one = opened()
+        one.hear(word(1))
+        one.pause()
+        one.pause()
+        one.hear(SILENCE)
+        assert (await one.commit("u1")).transcript == "1"
+    assert ear.heard == [("1", 1600, None)]
+
+
+async def test_speech_after_a_pause_is_recognised_with_what_came_before() -> None:
+    ear = FakeEar(held=True)
+    async with engine(ear, FakeModel()) as opened:
+        one = opened()
+        one.hear(word(1))
+        one.pause()
+        assert await asyncio.to_thread(ear.begun.acquire, timeout=PATIENCE_S)
+        one.hear(SILENCE)
+        one.resume()
+        one.hear(word(2))
+        committing = one.commit("u1")
+        assert one.backlog_s == 0.25
+        ear.allow(2)
+        assert (await committing).transcript == "1"
+        assert one.backlog_s == 0
+    assert [size for _, size, _ in ear.heard] == [1600, 4000]
+
+
+async def test_a_dropped_early_recognition_that_waits_is_never_run() -> None:
+    ear = FakeEar(held=True)
+    async with engine(ear, FakeModel()) as opened:
+        busy, one = opened(), opened()
+        busy.hear(word(9))
+        busy.commit("u")
+        assert await asyncio.to_thread(ear.begun.acquire, timeout=PATIENCE_S)
+        one.hear(word(1))
+        one.pause()
+        one.resume()
+        one.pause()
+        one.forget()
+        one.hear(word(2))
+        ear.allow(2)
+        assert (await one.commit("u1")).transcript == "2"
+    assert [heard[0] for heard in ear.heard] == ["9", "2"]
+
+
+async def test_clips_are_recognised_as_soon_as_they_are_cut() -> None:
+    ear = FakeEar(held=True)
+    async with engine(ear, FakeModel()) as opened:
+        one = opened()
+        one.hear(word(1))
+        one.hear(word(2))
+        one.cut(1600)
+        assert await asyncio.to_thread(ear.begun.acquire, timeout=PATIENCE_S)
+        ear.allow(2)
+        assert (await one.commit("u1")).transcript == "1 2"
+    assert len(ear.heard) == 2
+
+
+async def test_a_cut_in_a_pause_takes_what_the_pause_began() -> None:
+    ear = FakeEar()
+    async with engine(ear, FakeModel()) as opened:
+        one = opened()
+        one.hear(word(1))
+        one.pause()
+        one.hear(SILENCE)
+        one.cut(2000)
+        one.hear(SILENCE)
+        assert (await one.commit("u1")).transcript == "1"  # the rest is silence
+        one.hear(word(2))
+        one.hear(word(3))
+        one.pause()
+        one.cut(1600)  # before the pause
+        assert (await one.commit("u2")).transcript == "2 3"
+    assert [heard[:2] for heard in ear.heard if heard[1] == 1600] == [
+        ("1", 1600),
+        ("2", 1600),
+        ("3", 1600),
+    ]
+
+
+async def test_an_answer_asked_for_while_somebody_speaks_sees_the_committed_items() -> None:
+    async with engine(FakeEar(), FakeModel()) as opened:
+        one = opened((user("q", "hello"),))
+        one.hear(word(5))
+        plain, _ = await read(one.branch(ANSWER))
+        early, _ = await read(one.branch(BranchRequest(BranchKind.ANSWER, include_open=True)))
+    assert (plain, early) == ("hello ", "5 ")
+
+
+async def test_an_early_answer_fails_when_its_speaker_goes_on() -> None:
+    ear = FakeEar(held=True)
+    async with engine(ear, FakeModel()) as opened:
+        busy, one = opened(), opened()
+        busy.hear(word(9))
+        busy.commit("u")
+        one.hear(word(5))
+        one.pause()
+        early = one.branch(BranchRequest(BranchKind.ANSWER, include_open=True))
+        one.resume()
+        with pytest.raises(EngineUnavailable, match="dropped"):
+            await read(early)
+
+
+async def test_transcripts_of_items_and_of_the_open_utterance() -> None:
+    def transcript(item_id: str | None) -> BranchRequest:
+        return BranchRequest(BranchKind.TRANSCRIPT, item_id=item_id)
+
+    async with engine(FakeEar(), FakeModel()) as opened:
+        known = Item("k", Role.USER, (Speech(transcript="known words"),))
+        audio = Item("r", Role.USER, (Speech((encode_pcm16(word(3)), encode_pcm16(word(4)))),))
+        one = opened((known, audio, user("typed", "x")))
+        one.hear(word(6))
+        texts = [(await read(one.branch(transcript(name))))[0] for name in ("k", "r", None)]
+        one.commit("u1")
+        again, done = await read(one.branch(transcript("u1")))
+        for nothing in ("typed", "gone", None):
+            with pytest.raises(EngineError):
+                one.branch(transcript(nothing))
+    assert texts == ["known words", "3 4", "6"]
+    assert (again, done.usage.audio_tokens) == ("6", 160)
+
+
+async def test_nothing_heard_is_an_empty_transcript_and_inaudible_to_the_model() -> None:
+    model = FakeModel()
+    async with engine(FakeEar(), model) as opened:
+        one = opened()
+        one.hear(word(1))
+        one.cut(1600)
+        one.pause()
+        one.forget()
+        one.insert(Item("u1", Role.USER, (Speech(transcript=""),)))
+        text, done = await read(one.branch(BranchRequest(BranchKind.TRANSCRIPT, item_id="u1")))
+        await read(one.branch(ANSWER))
+    assert (text, done.reason) == ("", FinishReason.STOP)
+    assert model.prompts[0][-1]["content"] == "(inaudible)"
+
+
+@pytest.mark.parametrize(("number", "words"), [(13, "unlucky"), (14, "RuntimeError")])
+async def test_speech_that_cannot_be_recognised_fails_its_own_turn(number: int, words: str) -> None:
+    model = FakeModel()
+    async with engine(FakeEar(), model) as opened:
+        one = opened()
+        one.hear(word(number))
+        committing = one.commit("u1")
+        with pytest.raises(EngineError, match=words):
+            await read(one.branch(ANSWER))
+        with pytest.raises(EngineError, match=words):
+            await committing
+        one.insert(user("q", "next"))
+        await read(one.branch(ANSWER))
+    assert [message["content"] for message in model.prompts[0]][1:] == ["(inaudible)", "next"]
+
+
+async def test_a_branch_has_its_own_instructions_items_and_limits() -> None:
+    model = FakeModel()
+    async with engine(FakeEar(), model) as opened:
+        one = opened((user("a", "first"), user("b", "second")))
+        spoken = Item("c", Role.USER, (Speech((encode_pcm16(word(8)),)),))
+        text, done = await read(
+            one.branch(
+                BranchRequest(
+                    BranchKind.ANSWER,
+                    instructions="",
+                    context=("a", spoken, user("d", "one two three")),
+                    limits=Limits(2, 0.0, 42),
+                )
+            )
+        )
+        with pytest.raises(EngineError, match="no item 'gone'"):
+            one.branch(BranchRequest(BranchKind.ANSWER, context=("gone",)))
+    assert (text, done.reason) == ("one two ", FinishReason.MAX_OUTPUT_TOKENS)
+    assert [message["content"] for message in model.prompts[0]] == [
+        "",
+        "first",
+        "8",
+        "one two three",
+    ]
+    (sampling,) = model.samplings
+    assert (sampling.max_output_tokens, sampling.temperature, sampling.seed) == (2, 0.0, 42)
+
+
+async def test_limits_that_are_not_given_are_the_engines_own() -> None:
+    model = FakeModel()
+    async with engine(FakeEar(), model) as opened:
+        await read(opened((user("a", "x"),)).branch(ANSWER))
+    assert model.samplings[0].temperature == 0.5
+    assert model.samplings[0].max_output_tokens == 100
+
+
+async def test_an_answer_has_no_more_room_than_the_prompt_leaves() -> None:
+    model = FakeModel(context_tokens=40)
+    async with engine(FakeEar(), model) as opened:
+        one = opened((user("a", "x " * 10),))
+        _, done = await read(one.branch(ANSWER))
+        assert done.usage.output_tokens == 10
+        one.insert(user("b", "y" * 30))
+        with pytest.raises(ContextOverflow):
+            await read(one.branch(ANSWER))
+    assert model.samplings[0].max_output_tokens == 40 - len("Be brief." + "x " * 10)
+
+
+async def test_a_cancelled_answer_stops_at_the_next_token() -> None:
+    model = FakeModel(held=True)
+    async with engine(FakeEar(), model) as opened:
+        one = opened((user("a", "one two three four"),))
+        branch = one.branch(ANSWER)
+        pieces = aiter(branch)
+        model.allow()
+        assert await anext(pieces) == TextDelta("one ")
+        branch.cancel()
+        branch.cancel()
+        model.allow(3)
+        done = await anext(pieces)
+        assert isinstance(done, BranchDone)
+        assert (done.reason, done.usage.output_tokens) == (FinishReason.CANCELLED, 2)
+
+
+async def test_an_answer_can_be_cancelled_before_it_begins_or_while_it_waits() -> None:
+    ear, model = FakeEar(held=True), FakeModel(held=True)
+    async with engine(ear, model) as opened:
+        one, other = opened((user("a", "x"),)), opened()
+        at_once = one.branch(ANSWER)
+        at_once.cancel()
+        other.hear(word(1))
+        other.commit("u1")
+        waiting_for_words = other.branch(ANSWER)
+        running = [one.branch(ANSWER) for _ in range(2)]
+        for _ in running:
+            assert await asyncio.to_thread(model.begun.acquire, timeout=PATIENCE_S)
+        waiting_for_place = one.branch(ANSWER)
+        await asyncio.sleep(0)
+        for branch in (waiting_for_words, waiting_for_place):
+            branch.cancel()
+        for branch in (at_once, waiting_for_words, waiting_for_place):
+            _, done = await read(branch)
+            assert done.reason is FinishReason.CANCELLED
+    assert len(model.prompts) == 2
+
+
+@pytest.mark.parametrize(("said", "words"), [("boom", "gave up"), ("bug", "RuntimeError")])
+async def test_a_model_that_fails_fails_one_answer(said: str, words: str) -> None:
+    async with engine(FakeEar(), FakeModel()) as opened:
+        one = opened((user("a", said),))
+        with pytest.raises(EngineError, match=words):
+            await read(one.branch(ANSWER))
+        one.insert(user("b", "fine"))
+        assert (await read(one.branch(ANSWER)))[0] == "fine "
+
+
+async def test_items_can_be_changed_and_taken_away() -> None:
+    model = FakeModel()
+    async with engine(FakeEar(), model) as opened:
+        one = opened((user("a", "x"),))
+        branch = one.branch(ANSWER)
+        await read(branch)
+        one.adopt(branch, "b", 0)
+        one.adopt(branch, "c", 1, "a")
+        one.insert(user("z", "first"), head=True)
+        one.truncate("z", 2)
+        one.hear(word(1))
+        one.commit("u1", after="z")
+        one.delete("u1")
+        one.configure(ConversationSettings("New."))
+        await read(one.branch(ANSWER))
+    assert [message["content"] for message in model.prompts[-1]] == ["New.", "fi", "x", "x"]
+
+
+async def test_what_the_contract_forbids_is_refused() -> None:
+    async with engine(FakeEar(), FakeModel()) as opened:
+        one = opened()
+        one.hear(np.empty(0, np.float32))
+        for act in (lambda: one.cut(1), lambda: one.commit("u1")):
+            with pytest.raises(ValueError, match="no open"):
+                act()
+        with pytest.raises(ClipTooLong):
+            one.hear(np.zeros(480_000, np.float32))
+        with pytest.raises(TypeError):
+            one.adopt(None, "a", 1)  # type: ignore[arg-type]
+        for harmless in (one.pause, one.resume, one.forget):
+            harmless()
+
+
+async def test_closing_ends_what_runs() -> None:
+    model = FakeModel(held=True)
+    async with engine(FakeEar(), model) as opened:
+        one = opened((user("a", "x y"),))
+        branch = one.branch(ANSWER)
+        assert await asyncio.to_thread(model.begun.acquire, timeout=PATIENCE_S)
+        one.close()
+        with pytest.raises(EngineUnavailable, match="closed"):
+            await read(branch)

@@ -1,0 +1,96 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agent.engine.contract import Item, Role, Speech, Text, ToolCall, ToolResult
+from agent.engine.small.prompt import Message, build_messages, fit
+from agent.errors import ContextOverflow
+
+
+def count(messages: list[Message]) -> int:
+    """A token a character, and one a message."""
+    return sum(len(message["content"]) + 1 for message in messages)
+
+
+def chat(*contents: str) -> list[Message]:
+    """A system prompt, then user and assistant in turn."""
+    roles = ["system", *("user" if i % 2 else "assistant" for i in range(1, len(contents)))]
+    return [
+        {"role": role, "content": content} for role, content in zip(roles, contents, strict=True)
+    ]
+
+
+def test_all_kinds_of_content_become_text() -> None:
+    items = [
+        Item("a", Role.USER, (Text("typed"), Speech(transcript="spoken"))),
+        Item("b", Role.USER, (Speech(),)),
+        Item("c", Role.USER, (Speech(transcript=""),)),
+        Item("d", Role.ASSISTANT, (ToolCall("1", "light", '{"on": true}'),)),
+        Item("e", Role.TOOL, (ToolResult("1", "done"),)),
+        Item("f", Role.ASSISTANT, ()),
+        Item("g", Role.SYSTEM, (Text("be brief"),)),
+        Item("h", Role.USER, (Speech(),)),
+    ]
+    assert build_messages("", items, {"b": "heard"}) == [
+        {"role": "system", "content": ""},
+        {"role": "user", "content": "typed\nspoken"},
+        {"role": "user", "content": "heard"},
+        {"role": "user", "content": "(inaudible)"},
+        {"role": "assistant", "content": '[I called light with {"on": true}]'},
+        {"role": "user", "content": "[Result: done]"},
+        {"role": "system", "content": "be brief"},
+        {"role": "user", "content": "(inaudible)"},
+    ]
+
+
+@given(st.text(alphabet="<|>imendstart_ ", max_size=40))
+def test_nobody_can_say_the_marks_of_the_template(text: str) -> None:
+    *_, message = build_messages(text, [Item("a", Role.USER, (Text(f"x{text}"),))], {})
+    assert "<|" not in message["content"]
+
+
+def test_a_conversation_that_fits_is_left_alone() -> None:
+    messages = chat("s", "q1", "a1", "q2")
+    assert fit(messages, 100, count) == (messages, count(messages))
+    assert fit(chat("s"), 2, count) == (chat("s"), 2)
+
+
+def test_old_turns_are_left_out_several_at_a_time() -> None:
+    """So that the beginning of the prompt, which is resident, changes seldom."""
+    turns = [f"{'q' if i % 2 == 0 else 'a'}{i:03}" for i in range(41)]
+    messages = chat("s", *turns)
+    seen = []
+    for budget in range(count(messages), 20, -1):
+        prompt, tokens = fit(messages, budget, count)
+        assert tokens == count(prompt) <= budget
+        assert prompt[0] == messages[0]
+        assert prompt[-1] == messages[-1]
+        assert prompt[1:] == messages[-len(prompt) + 1 :]
+        if prompt not in seen:
+            seen.append(prompt)
+    assert [len(prompt) // 2 for prompt in seen] == [21, 17, 13, 9, 5, 4, 3, 2]
+
+
+def test_the_last_user_message_and_the_instructions_stay() -> None:
+    messages = chat("system", "old", "answer", "question")
+    prompt, _ = fit(messages, count(chat("system", "question")), count)
+    assert prompt == [messages[0], messages[-1]]
+    with pytest.raises(ContextOverflow, match="16 tokens; 15 are free"):
+        fit(messages, count(chat("system", "question")) - 1, count)
+
+
+@given(st.lists(st.text("x", max_size=9), min_size=1, max_size=20), st.integers(0, 60))
+def test_the_prompt_is_always_the_instructions_and_the_end(texts: list[str], budget: int) -> None:
+    messages = chat("s", *texts)
+    last_user = max(i for i, message in enumerate(messages) if message["role"] == "user")
+    must = [messages[0], *messages[last_user:]]
+    if count(must) > budget:
+        with pytest.raises(ContextOverflow):
+            fit(messages, budget, count)
+        return
+    prompt, tokens = fit(messages, budget, count)
+    assert tokens == count(prompt) <= budget
+    assert prompt[:1] + prompt[-len(must) + 1 :] == must
+    assert messages[-len(prompt) + 1 :] == prompt[1:]
