@@ -1,0 +1,7 @@
+"""These tests compare with transformers; without the extra `gemma` they are not collected."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+
+collect_ignore_glob = ["test_mel.py"] if find_spec("torch") is None else []
