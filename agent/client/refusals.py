@@ -53,9 +53,13 @@ def explain_refusal(response: Response, url: str) -> VoiceAgentError:
     """The error for an HTTP answer that is no WebSocket."""
     status = response.status_code
     message, code = _error_body(response.body)
-    if status in {401, 403}:
-        advice = message or "The server refused the connection."
-        return NotAuthorized(f"{advice} Give the server's API key.", code=code)
+    if status == 401:
+        # The server's own words are about headers, which are not what to care about here.
+        known = "The server does not know this API key."
+        wanted = "The server wants an API key (`api_key`, or --api-key-file on the command line)."
+        return NotAuthorized(wanted if code == "missing_api_key" else known, code=code)
+    if status == 403:
+        return NotAuthorized(message or "The server refuses connections from here.", code=code)
     if status == 503 and code is not None and code.startswith("engine"):
         return EngineUnavailable(message or "The server's model is not ready; try again soon.")
     if status in {429, 503}:

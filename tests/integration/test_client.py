@@ -276,8 +276,15 @@ async def test_an_address_that_is_none(url: str) -> None:
 @pytest.mark.parametrize(
     ("status", "body", "error", "words"),
     [
-        (401, json.dumps({"error": {"message": "Bad key."}}), NotAuthorized, "Bad key"),
-        (403, "", NotAuthorized, "API key"),
+        (
+            401,
+            json.dumps({"error": {"message": "Header.", "code": "missing_api_key"}}),
+            NotAuthorized,
+            "--api-key-file",
+        ),
+        (401, "", NotAuthorized, "does not know this API key"),
+        (403, json.dumps({"error": {"message": "Not this origin."}}), NotAuthorized, "this origin"),
+        (403, "", NotAuthorized, "refuses"),
         (503, "", LimitExceeded, "no room"),
         (429, "", LimitExceeded, "no room"),
         (
