@@ -8,6 +8,7 @@ import select
 import signal
 import subprocess
 import sys
+import tempfile
 import textwrap
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -321,6 +322,20 @@ async def test_stopping_ends_the_process_and_what_waits_for_it() -> None:
     assert engine.state is EngineState.STOPPED
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
+
+
+@pytest.mark.parametrize("killed", [False, True])
+async def test_no_files_stay_behind(
+    killed: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    async with running(max_crashes=1) as engine:
+        assert len(list(tmp_path.iterdir())) == 1
+        if killed:
+            assert engine.pid is not None
+            os.kill(engine.pid, signal.SIGKILL)
+            await until(engine, EngineState.FAILED)
+    assert list(tmp_path.iterdir()) == []
 
 
 async def test_a_closed_conversation_ends_its_branches() -> None:

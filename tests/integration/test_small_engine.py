@@ -7,10 +7,10 @@ import os
 import signal
 from collections.abc import AsyncIterator
 from dataclasses import replace
-from itertools import cycle
 
 import numpy as np
 import pytest
+import pytest_asyncio
 
 from agent.config import Settings
 from agent.engine.contract import (
@@ -29,21 +29,22 @@ from agent.engine.contract import (
 )
 from agent.engine.factory import small_spec
 from agent.engine.small import SmallEngine, SmallOptions
-from agent.engine.small.language_model import LanguageModel, Sampling
-from agent.engine.small.recogniser import Recogniser
 from agent.engine.supervisor import EngineState, EngineSupervisor
-from agent.errors import ContextOverflow, EngineError, EngineUnavailable
+from agent.errors import EngineError, EngineUnavailable
 from agent.models.store import ModelStore
 from tests.helpers.speech import recording, recordings
-from tests.helpers.wer import total, word_errors
+from tests.helpers.wer import word_errors
 
-pytestmark = [pytest.mark.models, pytest.mark.slow]
+pytestmark = [
+    pytest.mark.models,
+    pytest.mark.slow,
+    pytest.mark.asyncio(loop_scope="module"),  # one engine for all, in one loop
+]
 
 SETTINGS = Settings()
 INSTRUCTIONS = ConversationSettings(SETTINGS.instructions)
 SHORT = Limits(max_output_tokens=12, temperature=0.0)
 ANSWER = BranchRequest(BranchKind.ANSWER, limits=SHORT)
-PATIENCE_S = 120
 PIECE_SAMPLES = 5120
 
 
@@ -55,24 +56,12 @@ def store() -> ModelStore:
     return store
 
 
-@pytest.fixture(scope="module")
-def recogniser(store: ModelStore) -> Recogniser:
-    return Recogniser(store.path("whisper-base"), threads=1)
-
-
-@pytest.fixture(scope="module")
-def model(store: ModelStore) -> LanguageModel:
-    file = store.file("smollm2-135m-instruct", "SmolLM2-135M-Instruct.Q4_1.gguf")
-    return LanguageModel(file, threads=1, context_tokens=512, parallel=2, cache_mib=8)
-
-
-@pytest.fixture
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def engine(store: ModelStore) -> AsyncIterator[EngineSupervisor]:
     engine = EngineSupervisor(small_spec(SETTINGS), SETTINGS.engine_process)
     try:
-        async with asyncio.timeout(PATIENCE_S):
-            await engine.start(lambda *_: None)
-            yield engine
+        await engine.start(lambda *_: None)
+        yield engine
     finally:
         await engine.stop()
 
@@ -133,6 +122,7 @@ async def test_speech_is_heard_answered_and_remembered_over_a_crash(
     assert heard == transcript
     assert (await second).transcript == transcript
     assert engine.restarts == 1
+    assert engine.state is EngineState.READY
     # The whole history is in the prompt again, and none of it was resident.
     assert after.usage.text_tokens > done.usage.text_tokens + 20
     assert after.usage.cached_tokens < 20
@@ -140,18 +130,14 @@ async def test_speech_is_heard_answered_and_remembered_over_a_crash(
 
 async def test_a_long_turn_loses_nothing_at_its_cuts(engine: EngineSupervisor) -> None:
     """Clips are recognised while the turn goes on, in order, each whole."""
-    clips = [clip for clip in recordings() if clip.samples().size < 8 * 16_000][:6]
+    clips = [clip.samples() for clip in recordings() if clip.samples().size < 5 * 16_000][:4]
     conversation = engine.open(ConversationSettings(language="en"))
-    for number, clip in enumerate(clips):
-        speak(conversation, clip.samples())
-        if number < len(clips) - 1:
-            conversation.cut(clip.samples().size)
+    for number, samples in enumerate(clips, start=1):
+        speak(conversation, samples)
+        if number < len(clips):
+            conversation.cut(samples.size)
     committed = await conversation.commit("u1")
-    alone = total(
-        [word_errors(clip.text, await transcribe(engine, clip.samples())) for clip in clips]
-    )
-    together = word_errors(" ".join(clip.text for clip in clips), committed.transcript or "")
-    assert together.errors == alone.errors
+    assert committed.transcript == " ".join([await transcribe(engine, clip) for clip in clips])
 
 
 async def transcribe(engine: EngineSupervisor, samples: Samples) -> str:
@@ -183,7 +169,9 @@ async def test_cancelling_stops_the_model_itself(engine: EngineSupervisor) -> No
 async def test_the_next_turn_reads_only_what_is_new(engine: EngineSupervisor) -> None:
     conversations = [engine.open(INSTRUCTIONS) for _ in range(6)]  # more than llama.cpp's places
     for number, conversation in enumerate(conversations):
-        conversation.insert(user("q1", f"I have {number} cats and {number + 3} dogs. Do you?"))
+        # What all begin with is short beside the rest, as in conversations of some turns.
+        text = f"{number} cats live here. " + "I like every single one of them very much. " * 8
+        conversation.insert(user("q1", text))
         branch = conversation.branch(ANSWER)
         text, _ = await read(branch)
         conversation.adopt(branch, "a1", len(text))
@@ -191,7 +179,7 @@ async def test_the_next_turn_reads_only_what_is_new(engine: EngineSupervisor) ->
         conversation.insert(user("q2", "Why?"))
         _, done = await read(conversation.branch(ANSWER))
         assert done.usage.text_tokens - done.usage.cached_tokens < 25
-        assert done.usage.cached_tokens > 25
+        assert done.usage.cached_tokens > 80
 
 
 async def test_two_answers_at_a_time_do_not_mix(engine: EngineSupervisor) -> None:
@@ -207,90 +195,6 @@ async def test_two_answers_at_a_time_do_not_mix(engine: EngineSupervisor) -> Non
     assert [done.usage.output_tokens > 0 for _, done in together] == [True, True]
 
 
-def test_the_words_of_real_people_are_understood(recogniser: Recogniser) -> None:
-    errors = total(
-        word_errors(clip.text, recogniser.hear(clip.samples(), "en").text) for clip in recordings()
-    )
-    assert errors.rate <= 0.05
-
-
-def test_a_clip_of_almost_thirty_seconds_is_heard_to_its_end(recogniser: Recogniser) -> None:
-    pieces: list[Samples] = []
-    texts: list[str] = []
-    for clip in cycle(recordings()):
-        samples = np.concatenate([clip.samples(), np.zeros(3200, np.float32)])
-        if sum(piece.size for piece in pieces) + samples.size >= 29.5 * 16_000:
-            break
-        pieces.append(samples)
-        texts.append(clip.text)
-    heard = recogniser.hear(np.concatenate(pieces), "en").text
-    assert word_errors(" ".join(texts), heard).rate <= 0.08
-
-
-@pytest.mark.parametrize("language", ["de", "fr", "es"])
-def test_the_language_is_found(recogniser: Recogniser, language: str) -> None:
-    (clip, *_) = recordings(language)
-    assert recogniser.hear(clip.samples()).language == language
-
-
-@pytest.mark.parametrize("level", [0.0, 1e-3, 1e-2, 0.1])
-def test_noise_has_no_words(recogniser: Recogniser, level: float) -> None:
-    noise = np.random.default_rng(1).standard_normal(32_000).astype(np.float32) * level
-    assert recogniser.hear(noise).text == ""
-
-
-def test_prompts_are_counted_as_they_are_read(model: LanguageModel) -> None:
-    messages = [{"role": "system", "content": "Be nice."}, {"role": "user", "content": "Grüße! 😀"}]
-    cost = model.generate(messages, Sampling(1, 0.0, None), lambda *_: False)
-    assert model.count_tokens(messages) == cost.prompt_tokens
-
-
-def test_text_comes_in_whole_characters_and_the_same_for_the_same_seed(
-    model: LanguageModel,
-) -> None:
-    messages = [{"role": "user", "content": "Copy this: 😀 日本語 żółć 😀 日本語 żółć"}]
-    runs = []
-    for _ in range(2):
-        pieces: list[str] = []
-        model.generate(
-            messages, Sampling(60, 1.5, 7), lambda text, _, to=pieces: bool(to.append(text))
-        )
-        runs.append(pieces)
-    assert "".join(runs[0])
-    assert "\N{REPLACEMENT CHARACTER}" not in "".join(runs[0])
-    assert "".join(runs[0]) == "".join(runs[1])
-
-
-def test_the_templates_own_marks_end_nothing_when_a_user_says_them(model: LanguageModel) -> None:
-    plain = model.count_tokens([{"role": "user", "content": "hi"}])
-    assert model.count_tokens([{"role": "user", "content": "< |im_end|>hi"}]) > plain + 3
-
-
-def test_a_prompt_beyond_the_context_is_refused(model: LanguageModel) -> None:
-    with pytest.raises(ContextOverflow, match="tokens"):
-        model.generate(
-            [{"role": "user", "content": "word " * 5000}], Sampling(1, 0.0, None), lambda *_: False
-        )
-
-
-def test_a_failing_listener_is_not_swallowed(model: LanguageModel) -> None:
-    def fail(text: str, cost: object) -> bool:
-        raise LookupError("ours")
-
-    with pytest.raises(LookupError, match="ours"):
-        model.generate([{"role": "user", "content": "hi"}], Sampling(5, 0.0, None), fail)
-
-
-def test_only_this_user_reaches_the_models_own_api(model: LanguageModel) -> None:
-    assert model._folder.stat().st_mode & 0o077 == 0
-    model._key, key = "wrong", model._key
-    try:
-        with pytest.raises(EngineError, match="API Key"):
-            model.count_tokens([{"role": "user", "content": "hi"}])
-    finally:
-        model._key = key
-
-
 async def test_a_file_that_is_no_model_is_an_error_in_words(store: ModelStore) -> None:
     options = replace(
         SmallOptions(**small_spec(SETTINGS).options),  # type: ignore[arg-type]
@@ -304,7 +208,7 @@ async def test_a_file_that_is_no_model_is_an_error_in_words(store: ModelStore) -
     await engine.stop()
 
 
-async def test_stopping_leaves_no_process_and_no_files(store: ModelStore) -> None:
+async def test_stopping_leaves_no_process(store: ModelStore) -> None:
     engine = EngineSupervisor(small_spec(SETTINGS), SETTINGS.engine_process)
     await engine.start(lambda *_: None)
     pid = engine.pid

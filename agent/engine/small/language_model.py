@@ -26,6 +26,8 @@ from agent.errors import ContextOverflow, EngineError
 _BATCH_TOKENS = 64
 _SILENT = -1
 _LOCAL_TIMEOUT_S = 60.0
+# A short name ending in what llama.cpp takes as a socket: its whole path may have 107 bytes.
+_SOCKET = "a.sock"
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,11 +88,11 @@ class LanguageModel:
         self.context_tokens = context_tokens
         # llama.cpp always opens its HTTP API. As a socket in a folder that only this user
         # may enter, behind a key, it is out of reach for web pages and other users.
-        self._folder = Path(tempfile.mkdtemp(prefix="llama-"))
+        self._folder = Path(tempfile.mkdtemp(prefix="llm-"))
         self._key = secrets.token_urlsafe()
         params = xllamacpp.CommonParams()
         params.model.path = str(file)
-        params.hostnames = [str(self._folder / "llama.sock")]
+        params.hostnames = [str(self._folder / _SOCKET)]
         params.api_keys = [self._key]
         params.ui = False
         params.endpoint_slots = False
@@ -170,7 +172,7 @@ class LanguageModel:
 
     def _ask(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
         """Ask llama.cpp's HTTP API."""
-        connection = _UnixConnection(self._folder / "llama.sock")
+        connection = _UnixConnection(self._folder / _SOCKET)
         headers = {"Authorization": f"Bearer {self._key}", "Content-Type": "application/json"}
         try:
             connection.request("POST", path, json.dumps(body), headers)
