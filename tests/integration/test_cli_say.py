@@ -3,35 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import json
-import os
 import signal
-import sys
 import wave
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from agent.protocol import server_events
+from tests.helpers.cli import run, start
 from tests.helpers.scripted_server import ScriptedServer, answer, scripted_server, spoken_turn
 
 RATE_HZ = 16_000
-
-
-@dataclass
-class Done:
-    """How a command ended."""
-
-    status: int
-    stdout: str
-    stderr: str
-
-    @property
-    def lines(self) -> list[dict[str, object]]:
-        return [json.loads(line) for line in self.stdout.splitlines()]
 
 
 @pytest.fixture
@@ -54,28 +38,6 @@ def write_tone(path: Path, seconds: float) -> Path:
         file.setframerate(RATE_HZ)
         file.writeframes((samples * 32767).astype("<i2").tobytes())
     return path
-
-
-async def start(*arguments: object) -> asyncio.subprocess.Process:
-    environment = {
-        name: value for name, value in os.environ.items() if not name.startswith("VOICE_AGENT_")
-    }
-    return await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        "agent.cli",
-        *map(str, arguments),
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-        env=environment,
-    )
-
-
-async def run(*arguments: object) -> Done:
-    process = await start(*arguments)
-    stdout, stderr = await asyncio.wait_for(process.communicate(), 30)
-    assert process.returncode is not None
-    return Done(process.returncode, stdout.decode(), stderr.decode())
 
 
 async def test_a_recording_is_heard_answered_and_timed(server: ScriptedServer, tone: Path) -> None:
