@@ -17,6 +17,8 @@ Rules that hold for every implementation:
 - Methods that are not `async` return at once and never block the caller's event loop;
   their effects happen in call order. All are called from one event loop thread.
 - Nothing here knows the wire protocol, a clock or a socket.
+- An item that is not there is no error: one placed after it goes to the end, and it can be
+  truncated or deleted without effect. An answer of which nothing was adopted has no item.
 - A conversation is a pure function of its settings, its items and its open utterance:
   it can be rebuilt from them on any engine at any time (crash, reconnect, move).
 - Audio is float32, mono, 16 kHz, in [-1, 1]. A clip is what the model hears in one piece
@@ -335,7 +337,10 @@ class Conversation(ABC):
         """Close the open utterance as a user item after item `after` (None: at the end).
 
         The item is part of the conversation as soon as this returns; the awaitable gives
-        what became of it and may be left unawaited.
+        what became of it, or raises `EngineError`, and may be left unawaited.
+
+        Raises:
+            ValueError: There is no open utterance, or an item of that id.
         """
 
     @abstractmethod
@@ -353,7 +358,11 @@ class Conversation(ABC):
 
     @abstractmethod
     def insert(self, item: Item, after: str | None = None, *, head: bool = False) -> None:
-        """Add an item after item `after`; at the end when None; first when `head`."""
+        """Add an item after item `after`; at the end when None; first when `head`.
+
+        Raises:
+            ValueError: There is an item of that id.
+        """
 
     @abstractmethod
     def truncate(self, item_id: str, upto: int) -> None:

@@ -26,6 +26,9 @@ from agent.errors import ContextOverflow, EngineError
 _BATCH_TOKENS = 64
 _SILENT = -1
 _LOCAL_TIMEOUT_S = 60.0
+# A model this small goes round in circles. This makes it unlikely to go on with more than a
+# dozen tokens that it has just said in the same order (llama.cpp's "DRY" sampler).
+_AGAINST_LOOPS = {"dry_multiplier": 0.8, "dry_allowed_length": 12, "dry_penalty_last_n": 256}
 # A short name ending in what llama.cpp takes as a socket: its whole path may have 107 bytes.
 _SOCKET = "a.sock"
 
@@ -154,6 +157,7 @@ class LanguageModel:
                 "max_tokens": sampling.max_output_tokens,
                 "temperature": sampling.temperature,
                 "seed": -1 if sampling.seed is None else sampling.seed,
+                **_AGAINST_LOOPS,
                 "stream": True,
                 "stream_options": {"include_usage": True},
                 "return_progress": True,
