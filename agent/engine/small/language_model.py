@@ -24,7 +24,7 @@ from agent.errors import ContextOverflow, EngineError
 # Prompts are read in batches of so many tokens, and a cancelled answer ends with its batch:
 # about 0.4 s on one core. Smaller ones cost speed (32: a quarter), larger ones gain none.
 _BATCH_TOKENS = 64
-_SILENT = -1
+_ERRORS_ONLY = 1  # llama.cpp's verbosity
 _LOCAL_TIMEOUT_S = 60.0
 # A model this small goes round in circles. This makes it unlikely to go on with more than a
 # dozen tokens that it has just said in the same order (llama.cpp's "DRY" sampler).
@@ -100,7 +100,7 @@ class LanguageModel:
         params.ui = False
         params.endpoint_slots = False
         params.n_threads_http = 1
-        params.verbosity = _SILENT
+        params.verbosity = _ERRORS_ONLY
         params.n_gpu_layers = 0
         params.cpuparams.n_threads = threads
         params.cpuparams_batch.n_threads = threads
