@@ -404,7 +404,7 @@ def report(before: Snapshot, after: Snapshot, load: Load, missing_s: float) -> d
         "engine_cpu_percent": round(engine, 1),
         "engine_rss_mb": round(after.engine_rss_mb),
         "sender_cpu_percent": round(load.cpu_percent, 1),
-        "others_cpu_percent": round(machine - gateway - engine - load.cpu_percent, 1),
+        "others_cpu_percent": round(max(0.0, machine - gateway - engine - load.cpu_percent), 1),
         "seconds": round(lasted_s, 1),
         "errors": load.errors[:5],
     }
