@@ -99,6 +99,8 @@ class SessionDriver:
         self._answered.set()
         self._turns = 0
         self._audio_s = 0.0
+        # Kept, because on Python 3.11 each time it is asked for costs a system call.
+        self._loop = asyncio.get_running_loop()
 
     async def run(self) -> None:
         """Serve the session until it or its connection ends."""
@@ -221,7 +223,7 @@ class SessionDriver:
     def _tick(self) -> None:
         self._timer = None
         if self._inbox or self._working:
-            self._timer = asyncio.get_running_loop().call_later(RETRY_TICK_S, self._tick)
+            self._timer = self._loop.call_later(RETRY_TICK_S, self._tick)
             return
         self._session.tick(self._now())
         self._carry_out()
@@ -263,7 +265,7 @@ class SessionDriver:
             if self._timer.when() <= deadline:
                 return  # it will look again when it goes off
             self._timer.cancel()
-        self._timer = asyncio.get_running_loop().call_at(deadline, self._tick)
+        self._timer = self._loop.call_at(deadline, self._tick)
 
     def _report(self, report: items.TurnReport) -> None:
         self._turns += 1
@@ -315,9 +317,8 @@ class SessionDriver:
         limit_s = self._services.settings.limits.max_audio_backlog_s
         return int(limit_s * self._session.input_format.bytes_per_second)
 
-    @staticmethod
-    def _now() -> float:
-        return asyncio.get_running_loop().time()
+    def _now(self) -> float:
+        return self._loop.time()
 
 
 def _first_config(services: Services) -> SessionConfig:
