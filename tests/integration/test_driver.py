@@ -1,0 +1,115 @@
+"""The driver between a scripted engine and a connection in memory."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Awaitable, Mapping
+from typing import Any
+
+import numpy as np
+import pytest
+
+from agent.audio.pcm import encode_pcm16
+from agent.config import ScorerName, Settings
+from agent.engine.contract import Committed
+from agent.gateway.driver import SessionDriver
+from agent.gateway.services import Services, SessionQuery
+from agent.gateway.transport import TransportClosed
+from agent.metrics import Metrics
+from agent.vad.hub import VadHub
+from agent.vad.scorers import make_scorer
+from tests.helpers.scripted_engine import ScriptedConversation, ScriptedEngine
+
+PIECE_SAMPLES = 960  # 40 ms at 24 kHz
+
+
+class CountingConversation(ScriptedConversation):
+    """Notes how many samples each committed utterance had."""
+
+    committed_samples: list[int]
+
+    def commit(self, item_id: str, after: str | None = None) -> Awaitable[Committed]:
+        assert self.utterance is not None
+        self.committed_samples.append(sum(clip.samples.size for clip in self.utterance.clips))
+        return super().commit(item_id, after)
+
+
+class CountingEngine(ScriptedEngine):
+    """Opens conversations that count."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.committed_samples: list[int] = []
+
+    def open(self, settings, history=()):
+        conversation = CountingConversation(self.options, settings, history)
+        conversation.committed_samples = self.committed_samples
+        return conversation
+
+
+class MemoryTransport:
+    """Gives what the test puts in and keeps what the driver sends."""
+
+    name = "memory"
+
+    def __init__(self) -> None:
+        self.incoming: asyncio.Queue[str | bytes | None] = asyncio.Queue()
+        self.sent: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+
+    async def receive(self) -> str | bytes:
+        message = await self.incoming.get()
+        if message is None:
+            raise TransportClosed(1000, by_peer=True)
+        return message
+
+    async def send(self, event: Mapping[str, object]) -> None:
+        self.sent.put_nowait(dict(event))
+
+    async def close(self, code: int, reason: str) -> None:
+        del code, reason
+        self.incoming.put_nowait(None)
+
+    def say(self, **event: Any) -> None:
+        self.incoming.put_nowait(json.dumps(event))
+
+    async def until(self, kind: str) -> dict[str, Any]:
+        async with asyncio.timeout(10):
+            while True:
+                event = await self.sent.get()
+                assert event["type"] != "error", event
+                if event["type"] == kind:
+                    return event
+
+
+@pytest.mark.parametrize(
+    ("rate_hz", "detection"),
+    [(24_000, None), (16_000, None), (48_000, None), (24_000, {"type": "server_vad"})],
+)
+async def test_a_commit_hears_the_last_sample_that_was_sent(rate_hz: int, detection: Any) -> None:
+    """Also what does not fill a frame, and what the resampler still holds back."""
+    engine, transport, hub = (
+        CountingEngine(),
+        MemoryTransport(),
+        VadHub(make_scorer(ScorerName.WEBRTC)),
+    )
+    services = Services(Settings(), engine, hub, Metrics())
+    driver = SessionDriver("sess_1", transport, services, SessionQuery())
+    running = asyncio.create_task(driver.run())
+    audio_format = {"type": "audio/pcm", "rate": rate_hz}
+    audio = {"input": {"format": audio_format, "turn_detection": detection}}
+    transport.say(type="session.update", session={"audio": audio})
+    await transport.until("session.updated")
+    time_s = np.arange(round(1.2345 * rate_hz)) / rate_hz
+    # A buzz with overtones, which WebRTC's detector takes for a voice from its first frame.
+    buzz = sum(np.sin(2 * np.pi * 150 * n * time_s) / n for n in range(1, 20))
+    samples = (0.2 * buzz).astype(np.float32)
+    for start in range(0, len(samples), PIECE_SAMPLES):
+        transport.incoming.put_nowait(encode_pcm16(samples[start : start + PIECE_SAMPLES]))
+    transport.say(type="input_audio_buffer.commit")
+    await transport.until("input_audio_buffer.committed")
+    await transport.close(1000, "")
+    await running
+    await hub.close()
+    (heard,) = engine.committed_samples
+    assert abs(heard - len(samples) * 16_000 / rate_hz) <= 1
