@@ -35,13 +35,12 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-import numpy as np
-from numpy.typing import NDArray
+from agent.audio import pcm
 
-Samples = NDArray[np.float32]
+Samples = pcm.Samples
 """float32[T], mono, 16 kHz, in [-1, 1]."""
 
-SAMPLE_RATE_HZ = 16_000
+SAMPLE_RATE_HZ = pcm.SAMPLE_RATE_HZ
 MAX_CLIP_SAMPLES = 30 * SAMPLE_RATE_HZ
 """Exclusive upper bound: Gemma 4's feature extractor cuts at 480,000 samples, silently."""
 

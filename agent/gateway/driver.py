@@ -19,7 +19,6 @@ import time
 from collections import deque
 from typing import Any
 
-import numpy as np
 import structlog
 
 from agent.audio.intake import AudioIntake
@@ -27,6 +26,7 @@ from agent.engine.contract import ConversationSettings
 from agent.errors import EngineError, InvalidEvent
 from agent.gateway.engine_side import EngineSide
 from agent.gateway.inbox import AudioMessage, Inbox
+from agent.gateway.refusals import error_event
 from agent.gateway.services import Services, SessionQuery
 from agent.gateway.transport import (
     CLOSE_GOING_AWAY,
@@ -36,7 +36,6 @@ from agent.gateway.transport import (
     Transport,
     TransportClosed,
 )
-from agent.protocol import server_events
 from agent.protocol.client_events import (
     ClientEvent,
     InputAudioClear,
@@ -54,8 +53,6 @@ log = structlog.get_logger()
 BACKLOG_POLL_S = 0.05
 # When a deadline comes while audio waits to be worked on, that audio goes first.
 RETRY_TICK_S = 0.02
-
-_NO_PROBABILITIES = np.empty(0, np.float32)
 
 
 class SessionDriver:
@@ -199,16 +196,19 @@ class SessionDriver:
 
     async def _take_event(self, event: ClientEvent) -> None:
         if isinstance(event, InputAudioCommit | InputAudioClear):
-            self._flush_audio()
+            await self._flush_audio()
         self._session.receive_event(event, self._now())
         if isinstance(event, SessionUpdate) and self._session.input_format != self._intake.format:
-            self._flush_audio()
+            await self._flush_audio()
             self._intake = AudioIntake(self._session.input_format)
             self._inbox.max_audio_bytes = self._max_audio_bytes()
 
-    def _flush_audio(self) -> None:
+    async def _flush_audio(self) -> None:
         """Give the session what is still inside the resampler and the framer."""
-        self._session.receive_audio(self._intake.flush(), _NO_PROBABILITIES, self._now())
+        samples, probabilities = await self._services.hub.flush(
+            self._stream, self._intake, scored=self._session.detects_turns
+        )
+        self._session.receive_audio(samples, probabilities, self._now())
 
     async def _wait_for_engine(self) -> None:
         """Back-pressure: no more audio while too much of it waits to be understood."""
@@ -255,7 +255,7 @@ class SessionDriver:
             self._engine_side.execute(command)
         except EngineError as error:
             self._log.error("engine refused", command=type(command).__name__, code=error.code)
-            self._outgoing.append({"event_id": _new_id("event"), **server_events.error(error)})
+            self._outgoing.append(error_event(error))
 
     def _set_alarm(self) -> None:
         deadline = self._session.next_deadline
@@ -298,7 +298,7 @@ class SessionDriver:
     async def _refuse(self, error: EngineError) -> None:
         self._log.warning("conversation refused", code=error.code)
         try:
-            await self._transport.send({"event_id": _new_id("event"), **server_events.error(error)})
+            await self._transport.send(error_event(error))
         except TransportClosed:
             return
         busy = error.code == "engine_busy"

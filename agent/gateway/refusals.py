@@ -53,7 +53,7 @@ class Refusal:
         return JSONResponse({"error": error}, self.status, headers=dict(self.headers))
 
 
-def error_event(error: RemoteError | LocalError) -> dict[str, object]:
+def error_event(error: RemoteError | LocalError) -> server_events.Event:
     """An `error` event of the gateway's own, outside of a session's count of events."""
     return server_events.error(error) | {"event_id": f"event_{secrets.token_hex(8)}"}
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from agent.audio.framing import FRAME_SAMPLES
 from agent.audio.intake import AudioIntake
-from agent.audio.pcm import AudioFormat, encode_pcm16
+from agent.audio.pcm import AudioFormat, Samples, encode_pcm16
 from agent.config import VadSettings
 from agent.errors import InvalidEvent, LimitExceeded
 from agent.protocol.client_events import decode_base64
@@ -17,7 +17,7 @@ from agent.protocol.items import (
     WireMessage,
     WirePart,
 )
-from agent.session.items import AudioPart, Item, Samples, TextPart
+from agent.session.items import AudioPart, Item, TextPart
 from agent.session.outbox import NewId
 from agent.vad.segmenter import Cut, Segmenter
 

@@ -10,12 +10,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-Samples = NDArray[np.float32]
-"""float32[T], mono, 16 kHz, in [-1, 1]."""
-
+from agent.audio.pcm import Samples
 
 # ---------------------------------------------------------------- conversation items
 

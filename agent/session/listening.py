@@ -16,16 +16,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agent.audio.framing import FRAME_SAMPLES
+from agent.audio.pcm import SAMPLE_RATE_HZ, Samples
 from agent.config import VadSettings
 from agent.protocol import server_events
 from agent.protocol.config import SemanticVad, ServerVad
 from agent.session.detection import vad_settings
-from agent.session.items import Cut, Forget, Hear, Pause, Resume, Samples
+from agent.session.items import Cut, Forget, Hear, Pause, Resume
 from agent.session.outbox import NewId, Outbox
 from agent.turns.machine import Action, Floor, next_state
 from agent.vad import segmenter as seg
 
-SAMPLES_PER_MS = 16
+SAMPLES_PER_MS = SAMPLE_RATE_HZ // 1000
 
 # Enough marks for the longest silence limit (10 s) in pieces of 20 ms.
 _ARRIVALS_KEPT = 512
@@ -67,7 +68,7 @@ class Turn:
     @property
     def audio_s(self) -> float:
         """Seconds heard."""
-        return (self.end_sample - self.start_sample) / (1000 * SAMPLES_PER_MS)
+        return (self.end_sample - self.start_sample) / SAMPLE_RATE_HZ
 
 
 class TurnTaker(Protocol):
@@ -133,7 +134,7 @@ class Listening:
     @property
     def open_s(self) -> float:
         """Seconds heard in the open turn."""
-        return self._segmenter.turn_samples / (1000 * SAMPLES_PER_MS)
+        return self._segmenter.turn_samples / SAMPLE_RATE_HZ
 
     @property
     def deadline(self) -> float | None:

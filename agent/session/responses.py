@@ -7,7 +7,7 @@ what the history keeps.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from agent.protocol import server_events
@@ -129,7 +129,7 @@ class Responses:
         """The response in progress of that id."""
         return next((r for r in self._by_branch.values() if r.id == response_id), None)
 
-    def start(self, plan: ResponsePlan) -> Response:
+    def start(self, plan: ResponsePlan) -> None:
         """Begin a response; the caller has checked that it may."""
         response = Response(
             id=self._new_id("resp"),
@@ -149,7 +149,6 @@ class Responses:
                 max_output_tokens=limit if isinstance(limit, int) else None,
             )
         )
-        return response
 
     def receive(self, event: TokenEvent, now: float) -> Response | None:
         """Take text or the end of a branch; gives the response if that ended it.
@@ -316,12 +315,3 @@ class Responses:
             metadata=plan.metadata,
             usage=usage,
         )
-
-
-def with_transcript(item: Item, transcript: str) -> Item:
-    """The spoken item with what was said in it."""
-    parts = tuple(
-        part if isinstance(part, TextPart) else replace(part, transcript=transcript)
-        for part in item.parts
-    )
-    return replace(item, parts=parts)

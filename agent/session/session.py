@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from agent.audio.pcm import AudioFormat
+from agent.audio.pcm import AudioFormat, Samples
 from agent.config import Limits, VadSettings
 from agent.errors import InvalidEvent, LimitExceeded, LocalError, RemoteError
 from agent.protocol import server_events
@@ -48,7 +48,6 @@ from agent.session.items import (
     Configure,
     Item,
     Output,
-    Samples,
     TokenEvent,
 )
 from agent.session.listening import Listening, Turn

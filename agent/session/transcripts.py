@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from agent.protocol import server_events
 from agent.session.conversation import History
@@ -11,11 +11,12 @@ from agent.session.items import (
     BranchFailed,
     BranchPurpose,
     BranchText,
+    Item,
     StartBranch,
+    TextPart,
     TokenEvent,
 )
 from agent.session.outbox import NewId, Outbox
-from agent.session.responses import with_transcript
 
 
 @dataclass(slots=True)
@@ -68,7 +69,16 @@ class Transcripts:
         text = "".join(transcript.pieces).strip()
         item = self._history.find(transcript.item_id)
         if item is not None:  # the client may have deleted it in the meantime
-            self._history.replace(with_transcript(item, text))
+            self._history.replace(_with_transcript(item, text))
         self._outbox.send(
             server_events.transcription_completed(transcript.item_id, text, transcript.audio_s)
         )
+
+
+def _with_transcript(item: Item, transcript: str) -> Item:
+    """The spoken item with what was said in it."""
+    parts = tuple(
+        part if isinstance(part, TextPart) else replace(part, transcript=transcript)
+        for part in item.parts
+    )
+    return replace(item, parts=parts)

@@ -12,6 +12,7 @@ import numpy as np
 from openai.types.realtime.realtime_server_event import RealtimeServerEvent
 from pydantic import ConfigDict, TypeAdapter
 
+from agent.audio.framing import FRAME_SAMPLES
 from agent.config import Limits, VadSettings
 from agent.errors import InvalidEvent
 from agent.protocol.client_events import InputAudioAppend, RefusedEvent, parse
@@ -30,7 +31,6 @@ from agent.session.items import (
 )
 from agent.session.session import Session, SessionOptions
 
-FRAME_SAMPLES = 512
 FRAME_MS = 32
 
 _server_event: TypeAdapter[Any] = TypeAdapter(RealtimeServerEvent, config=ConfigDict())
