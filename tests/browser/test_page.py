@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import soxr
@@ -65,6 +67,11 @@ navigator.mediaDevices.getUserMedia = (constraints) => {
 """
 
 
+# Sound that can be told from the noise between words.
+MIN_LEVEL = 0.003
+MAX_SLIPS = 3
+
+
 async def test_microphone_pieces_are_the_recording(
     page: Page, server: BrowserServer, complaints: list[str], spoken_clip: Recording
 ) -> None:
@@ -85,8 +92,18 @@ async def test_microphone_pieces_are_the_recording(
 
     heard = np.frombuffer(b"".join(session.audio), dtype="<i2") / 32768
     original = soxr.resample(spoken_clip.samples(), 16_000, 24_000)
-    # Measured: 0.98 to 0.99 over four recordings; 1 % off in rate gives about 0.25.
-    assert best_correlation(heard, original) > 0.9
+    lags_ms = follow(heard, original)
+    # Chromium's microphone falls behind now and then and puts in one of its buffers of 10 ms;
+    # the window in which it does so is not found as a whole.
+    found_ms = [lag_ms for lag_ms in lags_ms if lag_ms is not None]
+    assert len(found_ms) >= 10
+    assert len(lags_ms) - len(found_ms) <= MAX_SLIPS
+    slips_ms = [later - lag for lag, later in pairwise(found_ms) if later != lag]
+    assert len(slips_ms) <= MAX_SLIPS
+    # Put in, never left out: nothing of the recording is missing. At a rate 1 % off the lag
+    # would change by 1 ms in every window.
+    assert [round(slip_ms / 10) * 10 for slip_ms in slips_ms] == pytest.approx(slips_ms, abs=0.1)
+    assert all(slip_ms < 0 for slip_ms in slips_ms)
     assert complaints == []
 
 
@@ -285,17 +302,21 @@ async def test_a_model_that_is_loading_is_waited_for(page: Page) -> None:
         await expect(alert).to_have_count(0)
 
 
-def best_correlation(heard: np.ndarray, original: np.ndarray) -> float:
-    """Largest normalized correlation of `heard` with an equally long part of `original`.
+def follow(heard: np.ndarray, original: np.ndarray) -> list[float | None]:
+    """Where each window of `heard` that has sound in it stands in `original`.
 
-    1 for the same sound whatever its loudness; at another rate it falls to near 0.
+    Both float64[T] at 24 kHz. Gives a lag for each window in ms (its place in the original
+    less its place in what was heard), or None where none correlates by more than 0.9.
     """
-    size = len(heard) + 2 * len(original)
-    padded = np.concatenate([np.zeros(len(heard)), original, np.zeros(len(heard))])
-    product = np.fft.irfft(np.fft.rfft(padded, size) * np.fft.rfft(heard, size).conj(), size)
-    product = product[: len(padded) - len(heard)]
-    sums = np.concatenate([[0], np.cumsum(padded**2)])
-    energy = sums[len(heard) :] - sums[: -len(heard)]
-    energy = energy[: len(product)]
-    scale = np.sqrt(energy * np.sum(heard**2))
-    return float(np.max(product[scale > 0] / scale[scale > 0]))
+    size = 3 * PIECE_BYTES // 2  # 120 ms
+    energy = np.convolve(original**2, np.ones(size), "valid")
+    lags_ms: list[float | None] = []
+    for start in range(0, len(heard) - size, size):
+        window = heard[start : start + size]
+        if np.sqrt(np.mean(window**2)) < MIN_LEVEL:
+            continue
+        product = np.correlate(original, window, "valid")
+        scores = product / np.sqrt(np.maximum(energy, 1e-9) * np.sum(window**2))
+        place = int(np.argmax(scores))
+        lags_ms.append((place - start) / 24 if scores[place] > 0.9 else None)
+    return lags_ms
