@@ -1,0 +1,181 @@
+"""Token ids to text while they come: whole characters, without special tokens and thoughts."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from agent.engine.gemma.checkpoint import Checkpoint
+from agent.engine.gemma.prompts import Prompt, PromptRenderer
+
+_BYTE = re.compile(r"<0x[0-9A-F]{2}>")
+_UNKNOWN = "\ufffd"
+"""What decoders write for bytes that are no character, or not yet."""
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """What one push released.
+
+    Attributes:
+        text: More text; often empty.
+        characters: Characters released so far.
+        tokens: Tokens pushed so far of which all text has been released.
+        stopped: Whether a stop token or stop string came; nothing comes after it.
+    """
+
+    text: str
+    characters: int
+    tokens: int
+    stopped: bool
+
+
+class Vocabulary:
+    """What detokenising needs to know of a checkpoint; shared by all its branches.
+
+    Attributes:
+        stops: Tokens that end an answer.
+        thought: The tokens that begin and end the thinking channel, or None.
+    """
+
+    def __init__(self, checkpoint: Checkpoint, renderer: PromptRenderer) -> None:
+        self.tokenizer = tokenizer = checkpoint.tokenizer
+        vocabulary = tokenizer.get_vocab()
+        self.special = frozenset(
+            token for token, added in tokenizer.added_tokens_decoder.items() if added.special
+        )
+        self.bytes = frozenset(token for name, token in vocabulary.items() if _BYTE.fullmatch(name))
+        self.stops = _stops(checkpoint, renderer)
+        self.thought = _thought(tokenizer, vocabulary)
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Text of these tokens as if they stood alone."""
+        text: str = self.tokenizer.decode(
+            list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False
+        )
+        return text
+
+    def thinks(self, prompt: Prompt) -> bool:
+        """Whether what follows a prompt is inside the thinking channel."""
+        if self.thought is None:
+            return False
+        begin, end = self.thought
+        last = next((token for token in reversed(prompt) if token in {begin, end}), None)
+        return last == begin
+
+
+class Detokeniser:
+    """One branch's text."""
+
+    def __init__(
+        self, vocabulary: Vocabulary, stop: Sequence[str] = (), *, thinking: bool = False
+    ) -> None:
+        """Begin.
+
+        Args:
+            vocabulary: Of the checkpoint.
+            stop: Strings that end the answer; they are not part of it.
+            thinking: Whether the prompt ends inside the thinking channel.
+        """
+        self._vocabulary = vocabulary
+        self._stop = [text for text in stop if text]
+        self._thinking = thinking
+        self._window: list[int] = []
+        self._taken = 0
+        self._held = ""
+        self._pushed = 0
+        self._characters = 0
+        self._tokens = 0
+        self._stopped = False
+
+    def push(self, token: int) -> Piece:
+        """Take the next token.
+
+        Raises:
+            ValueError: It was stopped already.
+        """
+        if self._stopped:
+            raise ValueError("nothing comes after a stop")
+        self._pushed += 1
+        if token in self._vocabulary.stops:
+            return self.finish()
+        if self._is_text(token):
+            self._window.append(token)
+        return self._release(final=False)
+
+    def finish(self) -> Piece:
+        """No token comes any more: release what was held back."""
+        piece = self._release(final=True)
+        self._stopped = True
+        return Piece(piece.text, piece.characters, self._pushed, stopped=True)
+
+    def _is_text(self, token: int) -> bool:
+        if self._vocabulary.thought is not None:
+            begin, end = self._vocabulary.thought
+            if token in {begin, end}:
+                self._thinking = token == begin
+                return False
+        return not self._thinking and token not in self._vocabulary.special
+
+    def _release(self, *, final: bool) -> Piece:
+        fresh = self._decode(final=final)
+        text, stopped = self._before_stop(self._held + fresh, final=final)
+        self._stopped = stopped
+        self._characters += len(text)
+        if stopped or (not self._held and self._whole):
+            self._tokens = self._pushed
+        return Piece(text, self._characters, self._tokens, stopped)
+
+    def _decode(self, *, final: bool) -> str:
+        """Text that no later token can change."""
+        window, end = self._window, len(self._window)
+        if not final:
+            # Bytes that are characters only together: a bad one spoils those before it.
+            while end and window[end - 1] in self._vocabulary.bytes:
+                end -= 1
+        text = self._vocabulary.decode(window[:end])
+        ready = len(text)
+        if not final and text.endswith(_UNKNOWN):
+            ready -= 1
+        fresh = text[self._taken : ready]
+        self._taken = max(self._taken, ready)
+        self._whole = end == len(window) and ready == len(text)
+        if self._whole and end > 1:
+            # The last token stays: the first one of a text may be decoded differently.
+            self._window = window[-1:]
+            self._taken = len(self._vocabulary.decode(self._window))
+        return fresh
+
+    def _before_stop(self, text: str, *, final: bool) -> tuple[str, bool]:
+        """Text before the first stop string; what may become one is held back."""
+        found = [place for place in map(text.find, self._stop) if place >= 0]
+        if found:
+            self._held = ""
+            return text[: min(found)], True
+        keep = 0 if final else max((_overlap(text, stop) for stop in self._stop), default=0)
+        self._held = text[len(text) - keep :]
+        return text[: len(text) - keep], False
+
+
+def _overlap(text: str, stop: str) -> int:
+    """Length of the longest end of a text with which a stop string begins."""
+    longest = min(len(text), len(stop) - 1)
+    return next((n for n in range(longest, 0, -1) if text.endswith(stop[:n])), 0)
+
+
+def _stops(checkpoint: Checkpoint, renderer: PromptRenderer) -> frozenset[int]:
+    ends = checkpoint.model.generation_config.eos_token_id
+    stops: set[int] = set(ends if isinstance(ends, Iterable) else [] if ends is None else [ends])
+    turn = renderer.end_of_turn()
+    return frozenset(stops if turn is None else stops | {turn})
+
+
+def _thought(tokenizer: Any, vocabulary: dict[str, int]) -> tuple[int, int] | None:
+    names = [
+        getattr(tokenizer, f"{name}_token", None) or default
+        for name, default in (("soc", "<|channel>"), ("eoc", "<channel|>"))
+    ]
+    begin, end = (vocabulary.get(str(name)) for name in names)
+    return None if begin is None or end is None else (begin, end)
