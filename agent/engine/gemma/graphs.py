@@ -41,9 +41,9 @@ class StepShapes:
     Attributes:
         piece_tokens: Soft tokens of one piece of speech; one is 40 ms.
         closing_tokens: Most text tokens after a clip that go in one step with its end.
-        read_tokens: Text tokens read at once otherwise.
+        read_tokens: Text tokens read, or soft tokens recalled, at once otherwise.
         buckets: Batch sizes of decode and hear.
-        close_buckets: Batch sizes of close and read.
+        close_buckets: Batch sizes of close, read and recall.
     """
 
     piece_tokens: int = 8
@@ -79,19 +79,22 @@ class _Buffers:
     integers: Tensor
     text: Tensor
     mel: Tensor
+    soft: Tensor
     host_integers: Tensor
     host_text: Tensor
     host_mel: Tensor
+    host_soft: Tensor
 
     @classmethod
-    def of(cls, rows: int, text: int, frames: int, bins: int, device: torch.device) -> _Buffers:
-        pin = device.type == "cuda"
+    def of(cls, rows: int, text: int, frames: int, bins: int, soft: int, embed: Tensor) -> _Buffers:
+        pin = embed.device.type == "cuda"
         host = (
             torch.zeros(7, rows, dtype=torch.int64, pin_memory=pin),
             torch.zeros(rows, text, dtype=torch.int64, pin_memory=pin),
             torch.zeros(rows, frames, bins, pin_memory=pin),
+            torch.zeros(rows, soft, embed.shape[1], dtype=embed.dtype, pin_memory=pin),
         )
-        return cls(*(part.to(device, copy=True) for part in host), *host)
+        return cls(*(part.to(embed.device, copy=True) for part in host), *host)
 
     def send(self) -> None:
         self.integers.copy_(self.host_integers, non_blocking=True)
@@ -99,6 +102,8 @@ class _Buffers:
             self.text.copy_(self.host_text, non_blocking=True)
         if self.host_mel.numel():
             self.mel.copy_(self.host_mel, non_blocking=True)
+        if self.host_soft.numel():
+            self.soft.copy_(self.host_soft, non_blocking=True)
 
     def rows(self) -> Rows:
         return Rows(self.integers[SLOT], self.integers[START], self.integers[COUNT])
@@ -140,7 +145,8 @@ class Steps:
     """Everything an engine asks of the model, one call a step.
 
     `logits` and `best` hold the last predicting step's results: float32[rows, vocabulary]
-    and the greedy tokens int64[rows], valid until the next such step.
+    and the greedy tokens int64[rows], valid until the next such step. `soft` holds what the
+    last step that heard made of it: [rows, piece_tokens, hidden], of each row the real ones first.
 
     Attributes:
         ear: What runs.
@@ -157,6 +163,7 @@ class Steps:
         rows = max(*self.shapes.buckets, *self.shapes.close_buckets)
         self.logits = torch.zeros(rows, weights.head.shape[0], device=self.device)
         self.best = torch.zeros(rows, dtype=torch.int64, device=self.device)
+        self.soft = weights.embed.new_zeros(rows, self.shapes.piece_tokens, weights.hidden)
         self._suppressed = torch.tensor(self.suppress, dtype=torch.int64, device=self.device)
         self._bins = self.ear.state.mel.shape[1]
         self._buckets: dict[tuple[str, int], _Bucket] = {}
@@ -177,10 +184,8 @@ class Steps:
         # The biggest first: the others fit into the memory it leaves.
         wanted = [
             (name, size)
-            for name in ("close", "read", "hear", "decode")
-            for size in sorted(
-                shapes.close_buckets if name in {"close", "read"} else shapes.buckets, reverse=True
-            )
+            for name in ("close", "read", "recall", "hear", "decode")
+            for size in sorted(self._sizes(name), reverse=True)
         ]
         for index, (name, size) in enumerate(wanted):
             began = perf_counter()
@@ -208,6 +213,18 @@ class Steps:
         """Write text into the rows, at most `read_tokens` each; nobody wants logits."""
         bucket = self._fill("read", slots, starts, [len(text) for text in texts])
         self._fill_text(bucket, texts)
+        self._launch(bucket)
+
+    def recall(self, slots: Sequence[int], starts: Sequence[int], softs: Sequence[Tensor]) -> None:
+        """Write soft tokens that were kept into the rows; nobody wants logits.
+
+        Args:
+            slots, starts: As for `decode`.
+            softs: At most `read_tokens` each, [tokens, hidden] on the host.
+        """
+        bucket = self._fill("recall", slots, starts, [len(soft) for soft in softs])
+        for row, soft in enumerate(softs):
+            bucket.buffers.host_soft[row, : len(soft)] = soft
         self._launch(bucket)
 
     def hear(
@@ -294,19 +311,23 @@ class Steps:
     def _size(self, name: str, count: int) -> int:
         if self.device.type != "cuda":
             return count
-        shapes = self.shapes
-        sizes = shapes.close_buckets if name in {"close", "read"} else shapes.buckets
+        sizes = self._sizes(name)
         for size in sizes:
             if size >= count:
                 return size
         raise EngineError(f"a {name} step takes at most {max(sizes)} rows, not {count}")
+
+    def _sizes(self, name: str) -> tuple[int, ...]:
+        return self.shapes.buckets if name in {"hear", "decode"} else self.shapes.close_buckets
 
     def _bucket(self, name: str, size: int) -> _Bucket:
         if (name, size) not in self._buckets:
             shapes = self.shapes
             text = {"close": shapes.closing_tokens, "read": shapes.read_tokens}.get(name, 0)
             frames = shapes.piece_tokens * FRAMES_PER_TOKEN if name in {"close", "hear"} else 0
-            buffers = _Buffers.of(size, text, frames, self._bins, self.device)
+            soft = shapes.read_tokens if name == "recall" else 0
+            embed = self.ear.decoder.weights.embed
+            buffers = _Buffers.of(size, text, frames, self._bins, soft, embed)
             run = partial(getattr(self, f"_run_{name}"), buffers)
             self._buckets[name, size] = _Bucket(buffers, run)
         return self._buckets[name, size]
@@ -318,14 +339,17 @@ class Steps:
         decoder = self.ear.decoder
         decoder.listen(decoder.embed(buffers.text), buffers.text, buffers.rows())
 
+    def _run_recall(self, buffers: _Buffers) -> None:
+        self.ear.write(buffers.soft, buffers.rows())
+
     def _run_hear(self, buffers: _Buffers) -> None:
-        self.ear.hear(buffers.mel, buffers.clip(), buffers.rows())
+        keep = self.soft[: len(buffers.mel)]
+        self.ear.hear(buffers.mel, buffers.clip(), buffers.rows(), keep)
 
     def _run_close(self, buffers: _Buffers) -> None:
-        frames = buffers.integers[FRAMES]
-        self._keep(
-            self.ear.close(buffers.mel, frames, buffers.clip(), buffers.text, buffers.rows())
-        )
+        frames, keep = buffers.integers[FRAMES], self.soft[: len(buffers.mel)]
+        clip, rows = buffers.clip(), buffers.rows()
+        self._keep(self.ear.close(buffers.mel, frames, clip, buffers.text, rows, keep))
 
     def _keep(self, logits: Tensor) -> None:
         kept = self.logits[: len(logits)]

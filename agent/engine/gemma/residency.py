@@ -1,0 +1,187 @@
+"""Which tokens each slot of the cache holds, and how a slot comes to hold the beginning of others.
+
+A slot is nothing but a memory of a token sequence. Whoever needs one names the sequence; it
+gets the slot of its conversation that has the longest beginning of it, moved or copied. What
+a slot cannot go back to is written anew. Nothing else knows what is resident.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Hashable, Sequence
+
+import structlog
+
+from agent.engine.gemma.cache import Cache, Snapshot
+from agent.engine.gemma.sounds import SoftToken
+from agent.errors import EngineBusy
+
+log = structlog.get_logger(__name__)
+
+Token = int | SoftToken
+"""A text token's id, or a clip's soft token."""
+
+_CHUNK = 256
+
+
+def common_prefix(one: Sequence[Token], other: Sequence[Token]) -> int:
+    """How many tokens two sequences begin with alike."""
+    shorter = min(len(one), len(other))
+    at = 0
+    while at < shorter and one[at : at + _CHUNK] == other[at : at + _CHUNK]:
+        at += _CHUNK
+    while at < shorter and one[at] == other[at]:
+        at += 1
+    return min(at, shorter)
+
+
+class Resident:
+    """A slot and the tokens it holds.
+
+    Attributes:
+        slot: Of the cache.
+        owner: The conversation.
+        held: What it holds.
+        is_busy: Whether a piece of work writes into it.
+        mark: A snapshot to go back to, and None when there is none.
+        used: Grows with every use.
+    """
+
+    def __init__(self, slot: int, owner: Hashable, held: list[Token]) -> None:
+        self.slot = slot
+        self.owner = owner
+        self.held = held
+        self.is_busy = False
+        self.mark: Snapshot | None = None
+        self.used = 0
+
+
+class Residency:
+    """All slots of the cache.
+
+    Args:
+        cache: Its slots are taken and given back here only.
+    """
+
+    def __init__(self, cache: Cache) -> None:
+        self.cache = cache
+        self._clock = itertools.count(1)
+        self._residents: set[Resident] = set()
+
+    def of(self, owner: Hashable) -> list[Resident]:
+        """A conversation's slots, the one used last first."""
+        mine = [one for one in self._residents if one.owner == owner]
+        return sorted(mine, key=lambda one: -one.used)
+
+    def use(self, resident: Resident) -> None:
+        """It is of use now."""
+        resident.used = next(self._clock)
+
+    def reach(self, resident: Resident, target: Sequence[Token]) -> int:
+        """How many first tokens of `target` a slot could be brought to without writing any."""
+        shared = common_prefix(resident.held, target)
+        if self.cache.can_truncate(resident.slot, shared):
+            return shared
+        mark = resident.mark
+        return mark.length if mark is not None and mark.length <= shared else 0
+
+    def go_back(self, resident: Resident, target: Sequence[Token]) -> int:
+        """Cut a slot to what it has of the beginning of `target`; returns its length then."""
+        length = self.reach(resident, target)
+        if length < len(resident.held):
+            if self.cache.can_truncate(resident.slot, length):
+                self.cache.truncate(resident.slot, length)
+            else:
+                assert resident.mark is not None
+                self.cache.restore(resident.slot, resident.mark)
+            del resident.held[length:]
+        if resident.mark is not None and resident.mark.length > length:
+            self.drop_mark(resident)
+        return length
+
+    def mark(self, resident: Resident) -> None:
+        """Take a snapshot to go back to, in place of the one before, if one is free."""
+        self.drop_mark(resident)
+        try:
+            resident.mark = self.cache.snapshot(resident.slot)
+        except EngineBusy:
+            log.debug("no snapshot is free")
+
+    def drop_mark(self, resident: Resident) -> None:
+        """Its snapshot is needed no more."""
+        if resident.mark is not None:
+            self.cache.drop(resident.mark)
+            resident.mark = None
+
+    def best(self, owner: Hashable, target: Sequence[Token]) -> tuple[Resident | None, int]:
+        """The conversation's slot that reaches furthest into `target`, an idle one before others.
+
+        Returns:
+            The slot, or None, and how many tokens it reaches.
+        """
+        found: Resident | None = None
+        longest = (0, False)
+        for resident in self.of(owner):
+            rank = (self.reach(resident, target), not resident.is_busy)
+            if rank[0] > 0 and rank > longest:
+                found, longest = resident, rank
+        return found, longest[0]
+
+    def fork(self, source: Resident, target: Sequence[Token]) -> Resident:
+        """Another slot with what `source` has of the beginning of `target`.
+
+        Raises:
+            EngineBusy: No slot is free, or could be freed.
+        """
+        resident = self.take(source.owner, spared=source)
+        self.cache.copy(source.slot, resident.slot)
+        resident.held = list(source.held)
+        resident.mark = source.mark  # for a moment: it belongs to the source
+        length = self.reach(resident, target)
+        if self.cache.can_truncate(resident.slot, length):
+            self.cache.truncate(resident.slot, length)
+        else:
+            assert resident.mark is not None
+            self.cache.restore(resident.slot, resident.mark)
+        resident.mark = None
+        del resident.held[length:]
+        return resident
+
+    def take(self, owner: Hashable, spared: Resident | None = None) -> Resident:
+        """An empty slot; idle slots of whoever used theirs longest ago are given up for it.
+
+        Args:
+            owner: The conversation.
+            spared: Not to be given up.
+
+        Raises:
+            EngineBusy: All slots are in use.
+        """
+        if not self.cache.free_slots:
+            idle = [one for one in self._residents if not one.is_busy and one is not spared]
+            if not idle:
+                raise EngineBusy(
+                    f"all {self.cache.plan.slots} places of this engine are in use; try again "
+                    "when somebody has been answered"
+                )
+            self.free(min(idle, key=lambda one: one.used))
+        resident = Resident(self.cache.allocate(), owner, [])
+        self._residents.add(resident)
+        self.use(resident)
+        return resident
+
+    def free(self, resident: Resident) -> None:
+        """Give a slot back; harmless when that was done."""
+        if resident in self._residents:
+            self._residents.remove(resident)
+            self.drop_mark(resident)
+            self.cache.free(resident.slot)
+
+    def free_all(self, owner: Hashable) -> None:
+        """A conversation is over."""
+        for resident in self.of(owner):
+            self.free(resident)
+
+    def is_here(self, resident: Resident) -> bool:
+        """Whether it was not given up."""
+        return resident in self._residents
