@@ -58,9 +58,18 @@ class StepShapes:
         return max(self.piece_tokens + self.closing_tokens, self.read_tokens)
 
 
-def build_ear(model: Any, plan: CachePlan, piece_tokens: int) -> Ear:
-    """Encoder and decoder over a transformers model, with the fastest operations it can have."""
-    text, audio = TextWeights.of(model), EncoderWeights.of(model)
+def build_ear(
+    model: Any, plan: CachePlan, piece_tokens: int, text: TextWeights | None = None
+) -> Ear:
+    """Encoder and decoder over a transformers model, with the fastest operations it can have.
+
+    Args:
+        model: A `Gemma4ForConditionalGeneration`.
+        plan: What its cache is to be.
+        piece_tokens: Most soft tokens of a piece.
+        text: Its text weights, if they were regrouped already.
+    """
+    text, audio = text or TextWeights.of(model), EncoderWeights.of(model)
     cache = Cache(text, plan)
     # One slot more for what padding writes.
     state = EncoderState.empty(audio, plan.slots + 1, piece_tokens)
@@ -180,7 +189,6 @@ class Steps:
         if self.device.type != "cuda":
             return spent
         pool = torch.cuda.graph_pool_handle()
-        shapes = self.shapes
         # The biggest first: the others fit into the memory it leaves.
         wanted = [
             (name, size)
@@ -234,6 +242,7 @@ class Steps:
         mels: Sequence[Mel],
         encoder_slots: Sequence[int],
         seen: Sequence[int],
+        writes: Sequence[bool] | None = None,
     ) -> None:
         """Hear one whole piece of every row's clip.
 
@@ -242,8 +251,11 @@ class Steps:
             mels: float32[4 * piece_tokens, bins] each.
             encoder_slots: Slots of the encoder's state.
             seen: Tokens of the clip before this piece.
+            writes: False for rows whose cache has the piece already: only the encoder goes on.
         """
-        bucket = self._fill("hear", slots, starts, [self.shapes.piece_tokens] * len(slots))
+        piece = self.shapes.piece_tokens
+        counts = [piece if write else 0 for write in writes or [True] * len(slots)]
+        bucket = self._fill("hear", slots, starts, counts)
         self._fill_clips(bucket, mels, encoder_slots, seen)
         self._launch(bucket)
 

@@ -13,26 +13,14 @@ from collections.abc import Hashable, Sequence
 import structlog
 
 from agent.engine.gemma.cache import Cache, Snapshot
-from agent.engine.gemma.sounds import SoftToken
+from agent.engine.gemma.prompts import common_prefix
+from agent.engine.gemma.sounds import Soft
 from agent.errors import EngineBusy
 
 log = structlog.get_logger(__name__)
 
-Token = int | SoftToken
+Token = int | Soft
 """A text token's id, or a clip's soft token."""
-
-_CHUNK = 256
-
-
-def common_prefix(one: Sequence[Token], other: Sequence[Token]) -> int:
-    """How many tokens two sequences begin with alike."""
-    shorter = min(len(one), len(other))
-    at = 0
-    while at < shorter and one[at : at + _CHUNK] == other[at : at + _CHUNK]:
-        at += _CHUNK
-    while at < shorter and one[at] == other[at]:
-        at += 1
-    return min(at, shorter)
 
 
 class Resident:
@@ -113,8 +101,15 @@ class Residency:
             self.cache.drop(resident.mark)
             resident.mark = None
 
-    def best(self, owner: Hashable, target: Sequence[Token]) -> tuple[Resident | None, int]:
+    def best(
+        self, owner: Hashable, target: Sequence[Token], spared: Resident | None = None
+    ) -> tuple[Resident | None, int]:
         """The conversation's slot that reaches furthest into `target`, an idle one before others.
+
+        Args:
+            owner: The conversation.
+            target: What is wanted.
+            spared: Not to be looked at.
 
         Returns:
             The slot, or None, and how many tokens it reaches.
@@ -123,7 +118,7 @@ class Residency:
         longest = (0, False)
         for resident in self.of(owner):
             rank = (self.reach(resident, target), not resident.is_busy)
-            if rank[0] > 0 and rank > longest:
+            if resident is not spared and rank[0] > 0 and rank > longest:
                 found, longest = resident, rank
         return found, longest[0]
 

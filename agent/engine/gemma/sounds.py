@@ -1,7 +1,7 @@
 """Clips as the engine keeps them: samples, features, soft tokens, and how far they were heard.
 
 A soft token depends on the clip before it and on how many of its four mel frames exist, and on
-nothing that comes later. So `SoftToken` names it for good: a clip that grows, or is cut, keeps
+nothing that comes later. So `Soft` names it for good: a clip that grows, or is cut, keeps
 all tokens whose frames are whole.
 """
 
@@ -24,7 +24,7 @@ _BYTES_PER_SAMPLE = 2
 _numbers = itertools.count(1)
 
 
-class SoftToken(NamedTuple):
+class Soft(NamedTuple):
     """What the encoder makes of 40 ms.
 
     Attributes:
@@ -68,7 +68,12 @@ class Sound:
     """
 
     def __init__(
-        self, parameters: MelParameters, pcm: bytes = b"", *, closed: bool = False
+        self,
+        parameters: MelParameters,
+        piece_tokens: int,
+        pcm: bytes = b"",
+        *,
+        closed: bool = False,
     ) -> None:
         self.number = next(_numbers)
         self.is_closed = closed
@@ -76,8 +81,9 @@ class Sound:
         self.seen = 0
         self.tails: dict[object, Tail] = {}
         self._parameters = parameters
+        self._piece_tokens = piece_tokens
         self._pcm = bytearray(pcm)
-        self._tokens: list[SoftToken] = []
+        self._tokens: list[Soft] = []
         self._soft: list[Tensor] = []
         self._soft_tokens = 0
         self._begin_mel()
@@ -109,24 +115,38 @@ class Sound:
     def cut(self, keep_samples: int) -> Sound:
         """Close it after so many samples; the rest, if any, is the clip that is returned."""
         size = keep_samples * _BYTES_PER_SAMPLE
-        rest = Sound(self._parameters, bytes(self._pcm[size:]))
+        rest = Sound(self._parameters, self._piece_tokens, bytes(self._pcm[size:]))
         del self._pcm[size:]
         self.is_closed = True
         whole = self.frames // FRAMES_PER_TOKEN
         del self._tokens[whole:]
-        self._trim_soft(whole)
+        last_piece = whole // self._piece_tokens * self._piece_tokens
+        if self._soft_tokens > last_piece:
+            self._soft = [self.soft(0, last_piece).clone()] if last_piece else []
+            self._soft_tokens = last_piece
+            if self.seen > last_piece:
+                self.seen = 0  # the encoder has gone past the end and must come there again
         return rest
+
+    @property
+    def whole_tokens(self) -> int:
+        """Soft tokens of its whole pieces."""
+        return self.frames // (FRAMES_PER_TOKEN * self._piece_tokens) * self._piece_tokens
+
+    def end(self) -> Tail:
+        """Its end as it is now."""
+        return Tail(self.frames, self._piece_tokens)
 
     # ------------------------------------------------------------ tokens
 
-    def tokens(self, frames: int | None = None) -> list[SoftToken]:
+    def tokens(self, frames: int | None = None) -> list[Soft]:
         """Its soft tokens when it ends after so many frames; as it is now when None."""
         frames = self.frames if frames is None else frames
         whole, part = divmod(frames, FRAMES_PER_TOKEN)
         for index in range(len(self._tokens), whole):
-            self._tokens.append(SoftToken(self, index, FRAMES_PER_TOKEN))
+            self._tokens.append(Soft(self, index, FRAMES_PER_TOKEN))
         tokens = self._tokens[:whole]
-        return [*tokens, SoftToken(self, whole, part)] if part else tokens
+        return [*tokens, Soft(self, whole, part)] if part else tokens
 
     def mel(self, first: int, end: int) -> NDArray[np.float32]:
         """Frames `first` to `end`, float32[frames, bins]."""
@@ -182,11 +202,6 @@ class Sound:
     def drop_soft(self) -> None:
         """Keep no soft tokens: it would be heard again from its samples."""
         self._soft, self._soft_tokens, self.seen = [], 0, 0
-
-    def _trim_soft(self, tokens: int) -> None:
-        if self._soft_tokens > tokens:
-            self._soft = [self.soft(0, tokens).clone()]
-            self._soft_tokens = tokens
 
 
 class SoftStore:

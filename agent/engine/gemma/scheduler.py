@@ -1,0 +1,197 @@
+"""Rounds of work on the device, in one thread.
+
+A round is: the ends of prompts, one token of everyone who is answered, one piece of everyone
+who is heard, and one step of reading back. Each happens in every round in which somebody needs
+it, so none starves another; what does not fit into one step waits for the next round, those
+who waited longest first.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from queue import Empty, SimpleQueue
+from typing import Protocol
+
+import structlog
+
+from agent.engine.gemma.device import Device
+from agent.engine.gemma.residency import Residency
+from agent.engine.gemma.rows import Kind, Rewind, Row, Work
+from agent.engine.gemma.sounds import Sound
+from agent.errors import EngineError
+
+log = structlog.get_logger(__name__)
+
+Command = Callable[[], None]
+
+
+class Attendant(Protocol):
+    """Who prepares and follows up rounds: a conversation."""
+
+    def before_round(self) -> None:
+        """Bring rows up to date."""
+
+    def after_round(self) -> None:
+        """See what the round has done."""
+
+
+class Scheduler:
+    """Owns the device.
+
+    Args:
+        device: Runs the steps.
+        residency: Whose slots rows have.
+        deliver: Given, from the thread, calls that another thread is to make, in order.
+    """
+
+    def __init__(
+        self,
+        device: Device,
+        residency: Residency,
+        deliver: Callable[[Sequence[Command]], None],
+    ) -> None:
+        self._deliver = deliver
+        self._results: list[Command] = []
+        self.device = device
+        self.residency = residency
+        self.rounds = 0
+        self._rows: dict[Row, None] = {}
+        self._attendants: dict[Attendant, None] = {}
+        self._commands: SimpleQueue[Command | None] = SimpleQueue()
+        self._thread: threading.Thread | None = None
+
+    # ------------------------------------------------------------ from any thread
+
+    def post(self, command: Command) -> None:
+        """Have something done in the thread, in the order it was posted."""
+        self._commands.put(command)
+
+    def start(self, on_fault: Callable[[BaseException], None]) -> None:
+        """Begin to work; `on_fault` is called, in the thread, when it cannot go on."""
+
+        def run() -> None:
+            try:
+                while self._wait():
+                    pass
+            except BaseException as error:  # the boundary of the thread
+                log.critical("the engine's thread has a fault", exc_info=error)
+                on_fault(error)
+
+        self._thread = threading.Thread(target=run, name="gemma", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Finish what is being done and end the thread; blocks for a step at most."""
+        self._commands.put(None)
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+
+    # ------------------------------------------------------------ in the thread
+
+    def tell(self, result: Command) -> None:
+        """Have a call made outside the thread, soon."""
+        self._results.append(result)
+
+    def _flush(self) -> None:
+        if self._results:
+            results, self._results = self._results, []
+            self._deliver(results)
+
+    def add(self, row: Row) -> None:
+        """Work for a row until it is removed."""
+        row.served = self.rounds
+        self._rows[row] = None
+
+    def remove(self, row: Row) -> None:
+        """It needs nothing any more; harmless when it never did."""
+        self._rows.pop(row, None)
+
+    @property
+    def is_answering(self) -> bool:
+        """Whether any branch is being read or decoded, and so will end."""
+        return any(row.predicts for row in self._rows)
+
+    def attend(self, attendant: Attendant, *, on: bool = True) -> None:
+        """Call somebody around every round, or not any more."""
+        if on:
+            self._attendants[attendant] = None
+        else:
+            self._attendants.pop(attendant, None)
+
+    def drain(self) -> bool:
+        """Do what was posted; False when it is time to end."""
+        while True:
+            try:
+                command = self._commands.get_nowait()
+            except Empty:
+                return True
+            if command is None:
+                return False
+            command()
+
+    def round(self) -> bool:
+        """One round; whether there was anything to do."""
+        self.rounds += 1
+        for attendant in list(self._attendants):
+            attendant.before_round()
+        wanted = self._wanted()
+        for kind in Kind:
+            works = _most_urgent(wanted.get(kind, ()), self.device.most_rows(kind))
+            if works:
+                for work in works:
+                    work.row.served = self.rounds
+                self.device.run(kind, works)
+        for attendant in list(self._attendants):
+            attendant.after_round()
+        return bool(wanted)
+
+    def _wait(self) -> bool:
+        """Commands, then a round; sleeps while there is nothing to do."""
+        if not self.drain():
+            return False
+        worked = self.round()
+        self._flush()
+        if not worked:
+            command = self._commands.get()
+            if command is None:
+                return False
+            command()
+        return True
+
+    def _wanted(self) -> dict[Kind, list[Work]]:
+        """What rows need next."""
+        wanted: dict[Kind, list[Work]] = {}
+        for row in list(self._rows):
+            work = self._next(row)
+            if work is not None:
+                wanted.setdefault(work.kind, []).append(work)
+        return wanted
+
+    def _next(self, row: Row) -> Work | None:
+        try:
+            return row.next_work(self.device.shapes)
+        except Rewind as rewind:
+            clip, kept = rewind.token.clip, rewind.token.clip.soft_tokens
+            place = row.target.index(rewind.token) - rewind.token.index + kept
+            self.residency.go_back(row.resident, row.target[:place])
+            log.debug("going back", clip=clip.number, kept=kept)
+            return self._next(row)
+        except EngineError as error:
+            row.fail(error)
+            return None
+
+
+def _most_urgent(works: Iterable[Work], most: int) -> list[Work]:
+    """Those that somebody waits for, then those that waited longest."""
+    chosen: list[Work] = []
+    heard: set[Sound] = set()
+    for work in sorted(works, key=lambda work: (not work.predicts, work.row.served)):
+        if work.kind is Kind.HEAR and work.sound is not None:
+            # A clip is heard once; other rows recall it in the next round.
+            if work.sound in heard:
+                continue
+            heard.add(work.sound)
+        chosen.append(work)
+    return chosen[:most]
