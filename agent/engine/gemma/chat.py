@@ -98,10 +98,9 @@ class _Results(Enum):
 
 @dataclass(slots=True)
 class _Turn:
-    """A message, its clips, and the results of the tools it called."""
+    """A message, and the results of the tools it called."""
 
     message: Message
-    clips: list[ClipRef] = field(default_factory=list)
     results: list[tuple[ToolCall, ToolResult]] = field(default_factory=list)
 
 
@@ -153,10 +152,8 @@ class ChatTemplate:
         assert isinstance(rendered, str)
         return rendered
 
-    def messages(
-        self, instructions: str, items: Sequence[PromptItem]
-    ) -> tuple[list[Message], list[ClipRef]]:
-        """The messages of a conversation, and its clips in the order they stand there.
+    def messages(self, instructions: str, items: Sequence[PromptItem]) -> list[Message]:
+        """The messages of a conversation, with all its clips in their order.
 
         Raises:
             Unsupported: There are tool calls, and the template does not write them.
@@ -171,8 +168,7 @@ class ChatTemplate:
             turns.append(_Turn({"role": "system", "content": ""}))
         if self._merges:
             turns = _merged(turns)
-        messages = [message for turn in turns for message in self._flat(turn)]
-        return messages, [clip for turn in turns for clip in turn.clips]
+        return [message for turn in turns for message in self._flat(turn)]
 
     def tools(self, tools: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         """Tools in the shape that templates take, from the protocol's.
@@ -231,7 +227,7 @@ class ChatTemplate:
             content = [{"type": "audio"} for _ in item.clips]
             if text:
                 content.append({"type": "text", "text": text})
-        turns.append(_Turn({"role": str(role), "content": content}, list(item.clips)))
+        turns.append(_Turn({"role": str(role), "content": content}))
 
     def _add_call(
         self, turns: list[_Turn], call: ToolCall, calls: dict[str, tuple[ToolCall, _Turn]]
@@ -350,7 +346,7 @@ def _merged(turns: Iterable[_Turn]) -> list[_Turn]:
             media = [part for part in parts if part["type"] != "text"]
             text = "\n".join(part["text"] for part in parts if part["type"] == "text")
             content = [*media, {"type": "text", "text": text}] if media and text else media or text
-            merged[-1] = _Turn({**last.message, "content": content}, [*last.clips, *turn.clips])
+            merged[-1] = _Turn({**last.message, "content": content})
         else:
             merged.append(turn)
     return merged
@@ -361,5 +357,5 @@ def _same_role(one: Message, other: Message) -> bool:
 
 
 def _parts(message: Message) -> list[Message]:
-    content = message["content"]
+    content: str | list[Message] = message["content"]
     return [{"type": "text", "text": content}] if isinstance(content, str) else content

@@ -43,9 +43,7 @@ class Vocabulary:
     def __init__(self, checkpoint: Checkpoint, renderer: PromptRenderer) -> None:
         self.tokenizer = tokenizer = checkpoint.tokenizer
         vocabulary = tokenizer.get_vocab()
-        self.special = frozenset(
-            token for token, added in tokenizer.added_tokens_decoder.items() if added.special
-        )
+        self.special = renderer.special
         self.bytes = frozenset(token for name, token in vocabulary.items() if _BYTE.fullmatch(name))
         self.stops = _stops(checkpoint, renderer)
         self.thought = _thought(tokenizer, vocabulary)

@@ -36,7 +36,6 @@ __all__ = [
 ]
 
 _KEPT_PIECES = 8192
-_KEPT_CLIPS = 512
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,9 +108,9 @@ class PromptRenderer:
                 f"the tokenizer of {checkpoint.name} writes audio as token {self.audio_id}, "
                 f"its model reads {checkpoint.model.config.audio_token_id}"
             )
+        self.special = special_tokens(tokenizer)
         self._borders = re.compile(f"(?={'|'.join(map(re.escape, _borders(tokenizer)))})")
         self._pieces: OrderedDict[str, list[int]] = OrderedDict()
-        self._clips: OrderedDict[Hashable, list[SoftToken]] = OrderedDict()
 
     def render(
         self,
@@ -137,17 +136,17 @@ class PromptRenderer:
             items = [*items[:-1], _asked(items, purpose)]
             if not purpose.in_context:
                 instructions, tools, items = "", [], items[-1:]
-        messages, clips = self._template.messages(instructions, items)
+        messages = self._template.messages(instructions, items)
         text = self._template.render(messages, tools, generate=True)
-        return self._expand(self._encode(text.replace(self._placeholder, self._expanded)), clips)
+        ids = self._encode(text.replace(self._placeholder, self._expanded))
+        return self._expand(ids, [clip for item in items for clip in item.clips])
 
     def end_of_turn(self) -> int | None:
         """The token that the template writes after an assistant's words, if it is one."""
         probe = "probed words"
         messages = [{"role": "user", "content": "a"}, {"role": "assistant", "content": probe}]
         rest = self._template.render(messages).rpartition(probe)[2]
-        special = set(self._tokenizer.all_special_ids)
-        return next((token for token in self._encode(rest) if token in special), None)
+        return next((token for token in self._encode(rest) if token in self.special), None)
 
     def _expand(self, ids: Sequence[int], clips: Sequence[ClipRef]) -> list[Token]:
         if ids.count(self.audio_id) != len(clips):
@@ -160,19 +159,10 @@ class PromptRenderer:
         for clip in clips:
             place = ids.index(self.audio_id, begin)
             prompt += ids[begin:place]
-            prompt += self._soft(clip)
+            prompt += [SoftToken(clip.clip, index) for index in range(clip.tokens)]
             begin = place + 1
         prompt += ids[begin:]
         return prompt
-
-    def _soft(self, clip: ClipRef) -> list[SoftToken]:
-        # The same objects each time: prompts are then compared by identity, which is fast.
-        kept = self._clips.setdefault(clip.clip, [])
-        self._clips.move_to_end(clip.clip)
-        while len(self._clips) > _KEPT_CLIPS:
-            self._clips.popitem(last=False)
-        kept += [SoftToken(clip.clip, index) for index in range(len(kept), clip.tokens)]
-        return kept[: clip.tokens]
 
     def _encode(self, text: str) -> list[int]:
         # Special tokens are cut out before anything else is looked at, so that what stands
@@ -268,6 +258,12 @@ def _translation_request(source: str, target: str) -> str:
         f"then one newline, then output the string '{wanted}: ', "
         f"then the translation in {wanted}."
     )
+
+
+def special_tokens(tokenizer: Any) -> frozenset[int]:
+    """Ids of all tokens that are marks, not text."""
+    added = tokenizer.added_tokens_decoder.items()
+    return frozenset(token for token, content in added if content.special)
 
 
 def _borders(tokenizer: Any) -> Iterable[str]:

@@ -8,7 +8,7 @@ of transformers: repetition penalty, temperature, top-k, top-p.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -20,6 +20,9 @@ from agent.engine.contract import Limits
 CANDIDATES = 256
 """Rows with a small top-k look at this many best tokens; more than top-k, for ties."""
 SMALL_TOP_K = 128
+
+_LARGE_ROWS = 8
+"""Rows without a small top-k are sorted whole, so many at once: each takes some 10 MB."""
 
 _UNSET_TOP_K = 50
 """What transformers takes for a checkpoint that samples and names no top-k."""
@@ -111,7 +114,8 @@ class Sampler:
         draws = Draws(parameters, secrets.randbits(64) if seed is None else seed & _WORD)
         if parameters.repetition_penalty != 1:
             draws.seen = torch.zeros(self._vocabulary, dtype=torch.bool, device=self._device)
-            draws.seen[self._indices(sorted(set(prompt)))] = True
+            index = self._sent([sorted(set(prompt))], torch.int64)[0]
+            draws.seen.index_fill_(0, index, True)
         return draws
 
     @torch.no_grad()
@@ -131,75 +135,95 @@ class Sampler:
         logits = logits[: len(rows)]
         penalised = [row for row, draws in enumerate(rows) if draws.seen is not None]
         if penalised:
-            logits = self._penalise(logits, [rows[row] for row in penalised], penalised)
+            logits = self._penalise(logits, rows, penalised)
         if penalised or best is None:
             chosen = logits.argmax(1)
         else:
             chosen = best[: len(rows)].clone()
-        small, large = [], []
-        for row, draws in enumerate(rows):
-            if not draws.parameters.greedy:
-                fast = 0 < draws.parameters.top_k <= min(SMALL_TOP_K, self._vocabulary)
-                (small if fast else large).append(row)
-        for group, width in ((small, min(CANDIDATES, self._vocabulary)), (large, None)):
-            if group:
-                index = self._indices(group)
-                picked = self._draw(logits[index], [rows[row] for row in group], width)
-                chosen.index_copy_(0, index, picked)
+        for group, width in self._groups(rows):
+            index, picked = self._draw(logits, rows, group, width)
+            chosen.index_copy_(0, index, picked)
         for row, draws in enumerate(rows):
             draws.step += 1
             if draws.seen is not None:
                 draws.seen.index_fill_(0, chosen[row : row + 1], True)
         return chosen
 
-    def _penalise(self, logits: Tensor, rows: Sequence[Draws], where: Sequence[int]) -> Tensor:
-        index = self._indices(where)
-        seen = torch.stack([draws.seen for draws in rows if draws.seen is not None])
-        penalty = self._floats([[draws.parameters.repetition_penalty] for draws in rows])
+    def _groups(self, rows: Sequence[Draws]) -> Iterator[tuple[list[int], int]]:
+        """Rows that are sampled alike, and from how many tokens each."""
+        small: list[int] = []
+        large: list[int] = []
+        for row, draws in enumerate(rows):
+            if not draws.parameters.greedy:
+                (small if 0 < draws.parameters.top_k <= SMALL_TOP_K else large).append(row)
+        if small:
+            yield small, min(CANDIDATES, self._vocabulary)
+        for begin in range(0, len(large), _LARGE_ROWS):
+            yield large[begin : begin + _LARGE_ROWS], self._vocabulary
+
+    def _penalise(self, logits: Tensor, rows: Sequence[Draws], group: Sequence[int]) -> Tensor:
+        index = self._sent([group], torch.int64)[0]
+        penalty = self._sent([[rows[row].parameters.repetition_penalty for row in group]])[
+            0, :, None
+        ]
+        seen = torch.stack([one for row in group if (one := rows[row].seen) is not None])
         own = logits[index]
         scaled = torch.where(own < 0, own * penalty, own / penalty)
         return logits.index_copy(0, index, torch.where(seen, scaled, own))
 
-    def _draw(self, logits: Tensor, rows: Sequence[Draws], width: int | None) -> Tensor:
-        """Sample rows, from their `width` best tokens or from all."""
-        temperature, top_p = self._floats(
-            [[draws.parameters.temperature, draws.parameters.top_p] for draws in rows]
-        ).T[:, :, None]
-        scores = logits / temperature
-        if width is None:
-            scores, tokens = scores.sort(dim=1, descending=True, stable=True)
-        else:
-            # By score, and among equals by number: `topk` alone leaves their order open.
-            tokens = scores.topk(width, 1).indices.sort(1).values
-            scores, order = scores.gather(1, tokens).sort(dim=1, descending=True, stable=True)
-            tokens = tokens.gather(1, order)
-        last = [(draws.parameters.top_k or self._vocabulary) - 1 for draws in rows]
-        last = self._indices([min(place, scores.shape[1] - 1) for place in last])
-        scores = scores.masked_fill(scores < scores.gather(1, last[:, None]), -torch.inf)
+    def _draw(
+        self, logits: Tensor, rows: Sequence[Draws], group: Sequence[int], width: int
+    ) -> tuple[Tensor, Tensor]:
+        """Sample the rows of a group from their `width` best tokens: their places, their tokens."""
+        own = [rows[row] for row in group]
+        last = [min(draws.parameters.top_k or width, width) - 1 for draws in own]
+        keys = [_signed(_key(draws.seed, draws.step)) for draws in own]
+        index, last_kept, key = self._sent([group, last, keys], torch.int64)[:, :, None]
+        temperature, tail = self._sent(
+            [[draws.parameters.temperature for draws in own], [_tail(draws) for draws in own]]
+        )[:, :, None]
+        if len(group) < len(logits):
+            logits = logits[index[:, 0]]
+        scores, tokens = _best(logits, temperature, width)
+        scores = scores.masked_fill(scores < scores.gather(1, last_kept), -torch.inf)
         # From the least probable up, as transformers adds them.
-        below = scores.flip(1).softmax(1).cumsum(1).flip(1)
-        dropped = (below <= 1 - top_p) & (top_p < 1)
+        dropped = scores.flip(1).softmax(1).cumsum(1).flip(1) <= tail
         dropped[:, 0] = False
         scores = scores.masked_fill(dropped, -torch.inf).double()
-        keys = self._indices([_signed(_key(draws.seed, draws.step)) for draws in rows])
-        best = (scores + _gumbel(keys[:, None], tokens)).argmax(1, keepdim=True)
-        return tokens.gather(1, best)[:, 0]
+        place = (scores + _gumbel(key, tokens)).argmax(1, keepdim=True)
+        return index[:, 0], tokens.gather(1, place)[:, 0]
 
-    def _indices(self, values: Sequence[int]) -> Tensor:
-        return self._sent(torch.tensor(values, dtype=torch.int64))
-
-    def _floats(self, values: Sequence[Sequence[float]]) -> Tensor:
-        return self._sent(torch.tensor(values, dtype=torch.float32))
-
-    def _sent(self, values: Tensor) -> Tensor:
-        if self._device.type == "cuda":
-            values = values.pin_memory()
-        return values.to(self._device, non_blocking=True)
+    def _sent(
+        self, values: Sequence[Sequence[float]], dtype: torch.dtype = torch.float32
+    ) -> Tensor:
+        """Numbers on the device; nothing waits for the copy."""
+        on_gpu = self._device.type == "cuda"
+        return torch.tensor(values, dtype=dtype, pin_memory=on_gpu).to(
+            self._device, non_blocking=True
+        )
 
 
-def _gumbel(keys: Tensor, tokens: Tensor) -> Tensor:
-    """float64 noise of each token under a row's key; SplitMix64 (Steele et al. 2014)."""
-    bits = keys + (tokens + 1) * _signed(_GOLDEN)
+def _best(logits: Tensor, temperature: Tensor, width: int) -> tuple[Tensor, Tensor]:
+    """Scores and numbers of the `width` best tokens, by score, among equals by number."""
+    if width == logits.shape[1]:
+        return (logits / temperature).sort(dim=1, descending=True, stable=True)
+    # In the order of their numbers first: `topk` leaves the order of equals open.
+    tokens = logits.topk(width, 1).indices.sort(1).values
+    scores, order = (logits.gather(1, tokens) / temperature).sort(
+        dim=1, descending=True, stable=True
+    )
+    return scores, tokens.gather(1, order)
+
+
+def _tail(draws: Draws) -> float:
+    """Probability of the least probable tokens that are left out; below 0 for none."""
+    top_p = draws.parameters.top_p
+    return 1 - top_p if top_p < 1 else -1.0
+
+
+def _gumbel(key: Tensor, tokens: Tensor) -> Tensor:
+    """float64 noise of each token under its row's key; SplitMix64 (Steele et al. 2014)."""
+    bits = key + (tokens + 1) * _signed(_GOLDEN)
     bits = (bits ^ _shifted(bits, 30)) * _signed(_MIX[0])
     bits = (bits ^ _shifted(bits, 27)) * _signed(_MIX[1])
     bits = bits ^ _shifted(bits, 31)

@@ -94,7 +94,8 @@ class Scheduler:
         """Have a call made outside the thread, soon."""
         self._results.append(result)
 
-    def _flush(self) -> None:
+    def flush(self) -> None:
+        """Have the calls made that were told of."""
         if self._results:
             results, self._results = self._results, []
             self._deliver(results)
@@ -152,7 +153,7 @@ class Scheduler:
         if not self.drain():
             return False
         worked = self.round()
-        self._flush()
+        self.flush()
         if not worked:
             command = self._commands.get()
             if command is None:
