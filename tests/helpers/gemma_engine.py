@@ -99,9 +99,9 @@ def check_greedy(prompt: oracle.Prompt, tokens: list[int], seed: int = 0) -> Non
     """Assert that an answer is transformers' own, ties apart."""
     model = reference(seed).model
     expected = oracle.greedy(model, prompt, len(tokens))
-    place = next((i for i, pair in enumerate(zip(tokens, expected)) if pair[0] != pair[1]), None)
-    if place is None:
+    if tokens == expected:
         return
+    place = next(i for i, token in enumerate(tokens) if token != expected[i])
     so_far = oracle.Prompt([*prompt.ids, *expected[:place]], prompt.clips)
     logits = oracle.logits(model, so_far)[-1]
     logits = logits.index_fill(0, torch.tensor(oracle.placeholders(model)), -torch.inf)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -141,7 +142,7 @@ async def test_an_item_of_four_clips(engine: ManualEngine) -> None:
     conversation.hear(speech[50_000:])
     conversation.commit("u1")
     borders = [0, 11_111, 30_000, 35_000, 60_000]
-    clips = [pcm(speech[a:b]) for a, b in zip(borders, borders[1:], strict=False)]
+    clips = [pcm(speech[a:b]) for a, b in pairwise(borders)]
     check(await answer(engine, conversation), [("user", clips)])
 
 
