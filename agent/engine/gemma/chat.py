@@ -222,11 +222,7 @@ class ChatTemplate:
             last.message["content"] = text
             return
         role = Role.USER if item.role is Role.TOOL else item.role
-        content: str | list[Message] = text
-        if item.clips:
-            content = [{"type": "audio"} for _ in item.clips]
-            if text:
-                content.append({"type": "text", "text": text})
+        content = _content([{"type": "audio"} for _ in item.clips], text)
         turns.append(_Turn({"role": str(role), "content": content}))
 
     def _add_call(
@@ -345,7 +341,7 @@ def _merged(turns: Iterable[_Turn]) -> list[_Turn]:
             parts = [*_parts(last.message), *_parts(turn.message)]
             media = [part for part in parts if part["type"] != "text"]
             text = "\n".join(part["text"] for part in parts if part["type"] == "text")
-            content = [*media, {"type": "text", "text": text}] if media and text else media or text
+            content = _content(media, text)
             merged[-1] = _Turn({**last.message, "content": content})
         else:
             merged.append(turn)
@@ -359,3 +355,10 @@ def _same_role(one: Message, other: Message) -> bool:
 def _parts(message: Message) -> list[Message]:
     content: str | list[Message] = message["content"]
     return [{"type": "text", "text": content}] if isinstance(content, str) else content
+
+
+def _content(media: list[Message], text: str) -> str | list[Message]:
+    """Media first, then text."""
+    if not media:
+        return text
+    return [*media, {"type": "text", "text": text}] if text else media
