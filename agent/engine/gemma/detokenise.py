@@ -41,17 +41,40 @@ class Vocabulary:
     """
 
     def __init__(self, checkpoint: Checkpoint, renderer: PromptRenderer) -> None:
-        self.tokenizer = tokenizer = checkpoint.tokenizer
+        self._tokenizer = tokenizer = checkpoint.tokenizer
         vocabulary = tokenizer.get_vocab()
-        self.special = renderer.special
-        self.bytes = frozenset(token for name, token in vocabulary.items() if _BYTE.fullmatch(name))
+        self._texts = frozenset(vocabulary.values()) - renderer.special
+        self._bytes = frozenset(
+            token for name, token in vocabulary.items() if _BYTE.fullmatch(name)
+        )
+        self._alone: dict[int, str | None] = {}
+        self._neutral = tokenizer("a", add_special_tokens=False)["input_ids"]
         self.stops = _stops(checkpoint, renderer)
         self.thought = _thought(tokenizer, vocabulary)
 
-    def decode(self, ids: Sequence[int]) -> str:
-        """Text of these tokens as if they stood alone."""
-        text: str = self.tokenizer.decode(
-            list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False
+    def is_text(self, token: int) -> bool:
+        """Whether a token is text, no mark and no number without a token."""
+        return token in self._texts
+
+    def is_byte(self, token: int) -> bool:
+        """Whether a token is one byte of a character that has no token."""
+        return token in self._bytes
+
+    def alone(self, token: int) -> str | None:
+        """A token's text after any other; None where that depends on its neighbours."""
+        if token not in self._alone:
+            text = self.after(self._neutral, [token])
+            partial = token in self._bytes or _UNKNOWN in text
+            self._alone[token] = None if partial else text
+        return self._alone[token]
+
+    def after(self, before: Sequence[int], tokens: Sequence[int]) -> str:
+        """Text of tokens that come after others, which end with a whole character."""
+        return self._decode([*before, *tokens])[len(self._decode(before)) :]
+
+    def _decode(self, tokens: Sequence[int]) -> str:
+        text: str = self._tokenizer.decode(
+            list(tokens), skip_special_tokens=True, clean_up_tokenization_spaces=False
         )
         return text
 
@@ -80,7 +103,10 @@ class Detokeniser:
         self._vocabulary = vocabulary
         self._stop = [text for text in stop if text]
         self._thinking = thinking
-        self._window: list[int] = []
+        # The last token of which all text was released: how the first of a text is decoded
+        # may differ. Then those after it, and how much of their text was released.
+        self._last: list[int] = []
+        self._pending: list[int] = []
         self._taken = 0
         self._held = ""
         self._pushed = 0
@@ -100,7 +126,7 @@ class Detokeniser:
         if token in self._vocabulary.stops:
             return self.finish()
         if self._is_text(token):
-            self._window.append(token)
+            self._pending.append(token)
         return self._release(final=False)
 
     def finish(self) -> Piece:
@@ -115,43 +141,50 @@ class Detokeniser:
             if token in {begin, end}:
                 self._thinking = token == begin
                 return False
-        return not self._thinking and token not in self._vocabulary.special
+        return not self._thinking and self._vocabulary.is_text(token)
 
     def _release(self, *, final: bool) -> Piece:
         fresh = self._decode(final=final)
         text, stopped = self._before_stop(self._held + fresh, final=final)
         self._stopped = stopped
         self._characters += len(text)
-        if stopped or (not self._held and self._whole):
+        if stopped or (not self._held and not self._pending):
             self._tokens = self._pushed
         return Piece(text, self._characters, self._tokens, stopped)
 
     def _decode(self, *, final: bool) -> str:
         """Text that no later token can change."""
-        window, end = self._window, len(self._window)
-        if not final:
-            # Bytes that are characters only together: a bad one spoils those before it.
-            while end and window[end - 1] in self._vocabulary.bytes:
-                end -= 1
-        text = self._vocabulary.decode(window[:end])
-        ready = len(text)
-        if not final and text.endswith(_UNKNOWN):
-            ready -= 1
+        pending, vocabulary = self._pending, self._vocabulary
+        if len(pending) == 1 and self._last and not self._taken:
+            alone = vocabulary.alone(pending[0])
+            if alone:
+                self._settle()
+                return alone
+        end = len(pending)
+        while end and not final and vocabulary.is_byte(pending[end - 1]):
+            # Bytes are characters only together, and a bad one spoils those before it.
+            end -= 1
+        text = vocabulary.after(self._last, pending[:end]) if end else ""
+        ready = len(text) - (not final and text.endswith(_UNKNOWN))
         fresh = text[self._taken : ready]
         self._taken = max(self._taken, ready)
-        self._whole = end == len(window) and ready == len(text)
-        if self._whole and end > 1:
-            # The last token stays: the first one of a text may be decoded differently.
-            self._window = window[-1:]
-            self._taken = len(self._vocabulary.decode(self._window))
+        if text and end == len(pending) and ready == len(text):
+            self._settle()
         return fresh
+
+    def _settle(self) -> None:
+        """All that was pending is released."""
+        self._last, self._pending, self._taken = self._pending[-1:], [], 0
 
     def _before_stop(self, text: str, *, final: bool) -> tuple[str, bool]:
         """Text before the first stop string; what may become one is held back."""
-        found = [place for place in map(text.find, self._stop) if place >= 0]
+        found = [
+            (place + len(stop), place) for stop in self._stop if (place := text.find(stop)) >= 0
+        ]
         if found:
+            # What is complete first, so that it makes no difference in which pieces text comes.
             self._held = ""
-            return text[: min(found)], True
+            return text[: min(found)[1]], True
         keep = 0 if final else max((_overlap(text, stop) for stop in self._stop), default=0)
         self._held = text[len(text) - keep :]
         return text[: len(text) - keep], False
