@@ -145,7 +145,7 @@ class ManualEngine(GemmaEngine):
         """As `rest`, and then all conversations get ready for what will be said."""
         await self.rest()
         for conversation in self._conversations:
-            self.shop.scheduler.post(conversation._dialogue.be_due)
+            conversation._post(conversation._dialogue.be_due)
         await self.rest()
 
     async def stop(self) -> None:

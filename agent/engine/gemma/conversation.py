@@ -92,7 +92,7 @@ class GemmaConversation(Conversation):
         self._settling: asyncio.TimerHandle | None = None
         self._on_close = on_close
         self._loop = asyncio.get_running_loop()
-        scheduler.post(dialogue.begin)
+        self._post(dialogue.begin)
         self._change(_clips(history))
 
     @property
@@ -111,12 +111,12 @@ class GemmaConversation(Conversation):
         """See `Conversation.hear`."""
         self._speaking.hear(samples.size)
         if samples.size:
-            self._scheduler.post(partial(self._dialogue.hear, encode_pcm16(samples)))
+            self._post(partial(self._dialogue.hear, encode_pcm16(samples)))
 
     def cut(self, keep_samples: int) -> None:
         """See `Conversation.cut`."""
         self._speaking.cut(keep_samples)
-        self._scheduler.post(partial(self._dialogue.cut, keep_samples))
+        self._post(partial(self._dialogue.cut, keep_samples))
 
     def pause(self) -> None:
         """See `Conversation.pause`; what was heard is resident already, so nothing is early."""
@@ -128,7 +128,7 @@ class GemmaConversation(Conversation):
         """See `Conversation.forget`."""
         if self._speaking.samples:
             self._speaking = _Speaking()
-            self._scheduler.post(self._dialogue.forget)
+            self._post(self._dialogue.forget)
 
     def commit(
         self, item_id: str, after: str | None = None, *, head: bool = False
@@ -145,7 +145,7 @@ class GemmaConversation(Conversation):
         def tell(result: Committed | EngineError) -> None:
             self._scheduler.tell(partial(_settle, outcome, result))
 
-        self._scheduler.post(
+        self._post(
             partial(self._dialogue.commit, item_id, self._settings, self._history.items, tell)
         )
         self._settle_soon()
@@ -184,8 +184,8 @@ class GemmaConversation(Conversation):
                 _without_clips(entry) if isinstance(entry, Item) else entry for entry in entries
             )
             request = replace(request, context=context)
-        self._scheduler.post(partial(self._dialogue.branch, number, request, _clips(own), asked))
-        stream.when_cancelled(lambda: self._scheduler.post(partial(self._dialogue.cancel, number)))
+        self._post(partial(self._dialogue.branch, number, request, _clips(own), asked))
+        stream.when_cancelled(lambda: self._post(partial(self._dialogue.cancel, number)))
         return stream
 
     def _teller(self, push: Callable[[BranchPiece | EngineError], None]) -> Tell:
@@ -234,7 +234,7 @@ class GemmaConversation(Conversation):
         if self._settling is not None:
             self._settling.cancel()
         self.end(EngineUnavailable("the conversation was closed"))
-        self._scheduler.post(self._dialogue.close)
+        self._post(self._dialogue.close)
         self._on_close(self)
 
     def end(self, error: EngineError) -> None:
@@ -251,18 +251,18 @@ class GemmaConversation(Conversation):
         return sum(self._commits.values()) / SAMPLE_RATE_HZ
 
     def _change(self, clips: dict[str, tuple[bytes, ...]] | None = None) -> None:
-        self._scheduler.post(
-            partial(self._dialogue.change, self._settings, self._history.items, clips or {})
-        )
+        self._post(partial(self._dialogue.change, self._settings, self._history.items, clips or {}))
         self._settle_soon()
+
+    def _post(self, act: Callable[[], None]) -> None:
+        """Have the other half do something in its thread."""
+        self._scheduler.post(act, self._dialogue)
 
     def _settle_soon(self) -> None:
         """Let the engine read what is new, unless something else comes that is more urgent."""
         if self._settling is not None:
             self._settling.cancel()
-        self._settling = self._loop.call_later(
-            _SETTLE_S, self._scheduler.post, self._dialogue.be_due
-        )
+        self._settling = self._loop.call_later(_SETTLE_S, self._post, self._dialogue.be_due)
 
 
 def _without_clips(item: Item) -> Item:

@@ -308,10 +308,13 @@ class Dialogue:
                 return
             prompt = expand(self._script(request, own))
             check_fits(prompt, self._shop.context_tokens)
+            branch = Decoding(self._shop, asked, prompt, partial(self._ended, key))
         except EngineError as error:
             asked.tell(error)
             return
-        branch = Decoding(self._shop, asked, prompt, partial(self._ended, key))
+        except Exception as error:
+            asked.tell(EngineError(f"internal error: {type(error).__name__}"))
+            raise
         self._branches[key] = branch
         self._start(branch)
 
@@ -424,6 +427,12 @@ class Dialogue:
             self._answered = resident
         else:
             self._shop.residency.free(resident)
+
+    def break_off(self, error: EngineError) -> None:
+        """See `Attendant`."""
+        for branch in list(self._branches.values()):
+            branch.fail(error)
+        self._main_failed(error)
 
     def close(self) -> None:
         """Free everything."""

@@ -14,6 +14,7 @@ from queue import Empty, SimpleQueue
 from typing import Protocol
 
 import structlog
+import torch
 
 from agent.engine.gemma.device import Device
 from agent.engine.gemma.residency import Residency
@@ -34,6 +35,9 @@ class Attendant(Protocol):
 
     def after_round(self) -> None:
         """See what the round has done."""
+
+    def break_off(self, error: EngineError) -> None:
+        """It met a fault of its own: end all that it has under way."""
 
 
 class Scheduler:
@@ -58,14 +62,14 @@ class Scheduler:
         self.rounds = 0
         self._rows: dict[Row, None] = {}
         self._attendants: dict[Attendant, None] = {}
-        self._commands: SimpleQueue[Command | None] = SimpleQueue()
+        self._commands: SimpleQueue[tuple[Command, Attendant] | None] = SimpleQueue()
         self._thread: threading.Thread | None = None
 
     # ------------------------------------------------------------ from any thread
 
-    def post(self, command: Command) -> None:
+    def post(self, command: Command, by: Attendant) -> None:
         """Have something done in the thread, in the order it was posted."""
-        self._commands.put(command)
+        self._commands.put((command, by))
 
     def start(self, on_fault: Callable[[BaseException], None]) -> None:
         """Begin to work; `on_fault` is called, in the thread, when it cannot go on."""
@@ -125,18 +129,18 @@ class Scheduler:
         """Do what was posted; False when it is time to end."""
         while True:
             try:
-                command = self._commands.get_nowait()
+                posted = self._commands.get_nowait()
             except Empty:
                 return True
-            if command is None:
+            if posted is None:
                 return False
-            command()
+            _guarded(*posted)
 
     def round(self) -> bool:
         """One round; whether there was anything to do."""
         self.rounds += 1
         for attendant in list(self._attendants):
-            attendant.before_round()
+            _guarded(attendant.before_round, attendant)
         wanted = self._wanted()
         for kind in Kind:
             works = _most_urgent(wanted.get(kind, ()), self.device.most_rows(kind))
@@ -145,7 +149,7 @@ class Scheduler:
                     work.row.served = self.rounds
                 self.device.run(kind, works)
         for attendant in list(self._attendants):
-            attendant.after_round()
+            _guarded(attendant.after_round, attendant)
         return bool(wanted)
 
     def _wait(self) -> bool:
@@ -155,10 +159,10 @@ class Scheduler:
         worked = self.round()
         self.flush()
         if not worked:
-            command = self._commands.get()
-            if command is None:
+            posted = self._commands.get()
+            if posted is None:
                 return False
-            command()
+            _guarded(*posted)
         return True
 
     def _wanted(self) -> dict[Kind, list[Work]]:
@@ -182,6 +186,17 @@ class Scheduler:
         except EngineError as error:
             row.fail(error)
             return None
+
+
+def _guarded(act: Command, by: Attendant) -> None:
+    """Do something for one conversation; a fault in it is only that one's."""
+    try:
+        act()
+    except torch.AcceleratorError:
+        raise  # the device is lost
+    except Exception as error:  # the boundary: one conversation fails, and is in the log
+        log.exception("a conversation met a fault")
+        by.break_off(EngineError(f"internal error: {type(error).__name__}"))
 
 
 def _most_urgent(works: Iterable[Work], most: int) -> list[Work]:
