@@ -298,10 +298,10 @@ class ChatTemplate:
         """How calls and results are written; None where they are not."""
         function = {"name": "probed_tool", "arguments": {}}
         calls = [{"id": "probed_id", "type": "function", "function": function}]
-        call = {"role": "assistant", "tool_calls": calls}
+        call: Message = {"role": "assistant", "tool_calls": calls}
         response = {"name": "probed_tool", "response": "probed result"}
         answer = {"role": "tool", "tool_call_id": "probed_id", "content": "probed result"}
-        shapes = {
+        shapes: dict[_Results, list[Message]] = {
             _Results.IN_THE_CALL: [{**call, "tool_responses": [response]}],
             _Results.MESSAGES: [call, answer],
         }

@@ -168,7 +168,7 @@ class Detokeniser:
         ready = len(text) - (not final and text.endswith(_UNKNOWN))
         fresh = text[self._taken : ready]
         self._taken = max(self._taken, ready)
-        if text and end == len(pending) and ready == len(text):
+        if pending and end == len(pending) and ready == len(text):
             self._settle()
         return fresh
 

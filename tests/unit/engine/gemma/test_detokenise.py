@@ -157,6 +157,8 @@ def test_the_published_kind_keeps_its_leading_space():
     assert joined(push_all(encode(" a  b"))) == " a  b"
     tokenizer, vocabulary = KINDS["leading space"]
     assert joined(push_all(encode(" a  b", tokenizer), vocabulary)) == " a  b"
+    between = [*encode("a", tokenizer), vocabulary.thought[1], *encode("a", tokenizer)]
+    assert joined(push_all(between, vocabulary)) == "a a"
 
 
 def test_thoughts_are_not_streamed():
@@ -235,3 +237,9 @@ def test_what_may_become_a_stop_string_is_held_back():
     assert [piece.characters for piece in pieces] == [1, 1, 1, 4, 4, 4, 4]
     assert [piece.tokens for piece in pieces] == [1, 1, 1, 4, 4, 4, 7]
     assert joined(push_all(encode("x##"), stop=["###"])) == "x##"
+
+
+def test_the_stop_string_that_is_complete_first_counts():
+    assert len(encode("the")) == 1
+    assert joined(push_all(encode("the"), stop=["the", "h"])) == "t"
+    assert joined(push_all(encode("t h e"), stop=["t h e", "h"])) == "t "
