@@ -35,7 +35,8 @@ __all__ = [
     "split_at_clip",
 ]
 
-_KEPT_PIECES = 8192
+_KEPT_CHARACTERS = 4_000_000
+"""Of text whose tokens are kept: some 100 MB at most, and many whole conversations."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +112,7 @@ class PromptRenderer:
         self.special = special_tokens(tokenizer)
         self._borders = re.compile(f"(?={'|'.join(map(re.escape, _borders(tokenizer)))})")
         self._pieces: OrderedDict[str, list[int]] = OrderedDict()
+        self._kept_characters = 0
 
     def render(
         self,
@@ -172,12 +174,13 @@ class PromptRenderer:
         if missing:
             encoded = self._tokenizer(missing, add_special_tokens=False)["input_ids"]
             self._pieces.update(zip(missing, encoded, strict=True))
+            self._kept_characters += sum(map(len, missing))
         ids: list[int] = []
         for piece in pieces:
             ids += self._pieces[piece]
             self._pieces.move_to_end(piece)
-        while len(self._pieces) > _KEPT_PIECES:
-            self._pieces.popitem(last=False)
+        while self._kept_characters > _KEPT_CHARACTERS:
+            self._kept_characters -= len(self._pieces.popitem(last=False)[0])
         return ids
 
 
@@ -216,7 +219,7 @@ def common_prefix(one: Prompt, other: Prompt) -> int:
 
 def language_name(language: str) -> str | None:
     """The English name of a language, from its BCP-47 code or its name; None if unknown."""
-    primary = language.partition("-")[0].lower()
+    primary = language.replace("_", "-").partition("-")[0].lower()
     if primary in LANGUAGES:
         return str(LANGUAGES[primary]).title()
     return language.title() if len(primary) > 3 else None

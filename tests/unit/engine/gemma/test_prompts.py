@@ -154,7 +154,7 @@ def test_any_conversation_as_the_processor_writes_it(conversation):
 
 
 def test_what_was_encoded_before_does_not_matter(monkeypatch):
-    monkeypatch.setattr("agent.engine.gemma.prompts._KEPT_PIECES", 3)
+    monkeypatch.setattr("agent.engine.gemma.prompts._KEPT_CHARACTERS", 40)
     renderer = PromptRenderer(CHECKPOINT)
     for items in [*CONVERSATIONS.values(), *CONVERSATIONS.values()]:
         check_against_processor("Be kind.", items, renderer)
@@ -218,7 +218,7 @@ def test_a_transcript_is_asked_about_the_clips_of_one_item_only():
     )
 
 
-@pytest.mark.parametrize("language", ["de", "de-CH", "German", "german"])
+@pytest.mark.parametrize("language", ["de", "de-CH", "de_AT", "German", "german"])
 def test_a_transcript_in_a_language(language):
     prompt = RENDERER.render(PLAIN, [user(ClipRef("a", 1))], Transcript(language))
     assert "Transcribe the following speech segment in German into German text.\n" in text_of(
@@ -335,6 +335,50 @@ def test_tools_as_the_template_writes_them():
     # Who speaks while a tool works does not part the call from its result.
     between = [*items[:2], user("Well?"), *items[2:]]
     assert text_of(RENDERER.render(asked, between)).startswith(declared + responses)
+
+
+def test_tools_as_the_processor_writes_them():
+    items = [
+        user("Light!", ClipRef("a", 2)),
+        tools(ToolCall("1", "set_lamp", '{"on": true, "rooms": ["hall", 2]}')),
+        tools(ToolResult("1", "done"), role=Role.TOOL),
+        assistant("It is on."),
+        user(ClipRef("b", 3)),
+    ]
+    call = {"name": "set_lamp", "arguments": {"on": True, "rooms": ["hall", 2]}}
+    audio = [{"type": "audio", "audio": clip_samples(tokens)} for tokens in (2, 3)]
+    messages = [
+        {"role": "system", "content": "Be kind."},
+        {"role": "user", "content": [audio[0], {"type": "text", "text": "Light!"}]},
+        {
+            "role": "assistant",
+            "tool_calls": [{"type": "function", "function": call}],
+            "tool_responses": [{"name": "set_lamp", "response": "done"}],
+            "content": "It is on.",
+        },
+        {"role": "user", "content": [audio[1]]},
+    ]
+    expected = PROCESSOR.apply_chat_template(
+        messages,
+        tools=[{"type": "function", "function": {k: v for k, v in LAMP.items() if k != "type"}}],
+        tokenize=True,
+        add_generation_prompt=True,
+        return_dict=True,
+    )["input_ids"][0]
+    prompt = RENDERER.render(ConversationSettings("Be kind.", (LAMP,)), items)
+    plain = [RENDERER.audio_id if isinstance(token, SoftToken) else token for token in prompt]
+    assert plain == list(expected)
+
+
+@settings(max_examples=40, deadline=None)
+@given(conversations())
+def test_a_conversation_only_grows(conversation):
+    instructions, items = conversation
+    asked = ConversationSettings(instructions)
+    before = RENDERER.render(asked, items)
+    after = RENDERER.render(asked, [*items, assistant("x"), user("y")])
+    asking = text_of(before).removesuffix("<|channel>thought\n<channel|>")
+    assert text_of(after[: common_prefix(before, after)]) == asking
 
 
 def test_results_as_messages_of_their_own():
