@@ -12,7 +12,7 @@ from types import SimpleNamespace
 
 import numpy as np
 from tokenizers import AddedToken
-from transformers import Gemma4AudioFeatureExtractor, Gemma4Processor, GemmaTokenizer
+from transformers import Gemma4AudioFeatureExtractor, GemmaTokenizer
 
 from agent.engine.gemma.checkpoint import Checkpoint
 from tests.helpers.tiny_gemma import SPECIAL
@@ -139,16 +139,21 @@ def published_tokenizer(template: str = CHAT_TEMPLATE) -> GemmaTokenizer:
     return tokenizer
 
 
-class _WithoutPictures(Gemma4Processor):
-    """The processor where the libraries for pictures are missing: it checks no part's class."""
+def published_processor(tokenizer: GemmaTokenizer):
+    """transformers' own processor around it.
 
-    def check_argument_for_proper_class(self, argument_name, argument):
-        return None
+    Raises:
+        ModuleNotFoundError: This version of transformers cannot import it without torchvision.
+    """
+    from transformers import Gemma4Processor
 
+    class WithoutPictures(Gemma4Processor):
+        """Where the libraries for pictures are missing: no part's class is checked."""
 
-def published_processor(tokenizer: GemmaTokenizer) -> Gemma4Processor:
-    """transformers' own processor around it."""
-    return _WithoutPictures(
+        def check_argument_for_proper_class(self, argument_name, argument):
+            return None
+
+    return WithoutPictures(
         feature_extractor=Gemma4AudioFeatureExtractor(),
         image_processor=None,
         tokenizer=tokenizer,
