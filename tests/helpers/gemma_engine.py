@@ -126,6 +126,10 @@ class ManualEngine(GemmaEngine):
         assert self._shop is not None
         return self._shop
 
+    @property
+    def slots_planned(self) -> int:
+        return self.shop.residency.cache.plan.slots
+
     def round(self) -> bool:
         """One round of the thread, and what it tells."""
         self.shop.scheduler.drain()

@@ -15,9 +15,9 @@ import pytest
 pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
-from agent.audio.pcm import encode_pcm16  # noqa: E402
-from agent.config import EngineName, EngineProcessSettings, Settings  # noqa: E402
-from agent.engine.contract import (  # noqa: E402
+from agent.audio.pcm import encode_pcm16
+from agent.config import EngineName, EngineProcessSettings, Settings
+from agent.engine.contract import (
     Branch,
     BranchDone,
     BranchKind,
@@ -30,11 +30,11 @@ from agent.engine.contract import (  # noqa: E402
     Speech,
     TextDelta,
 )
-from agent.engine.factory import select_engine  # noqa: E402
-from agent.engine.supervisor import EngineState, EngineSupervisor  # noqa: E402
-from agent.errors import EngineUnavailable, ModelStoreError, Unsupported  # noqa: E402
-from tests.helpers.gemma_engine import noise, tiny_folder  # noqa: E402
-from tests.helpers.tiny_gemma import save_tiny_gemma  # noqa: E402
+from agent.engine.factory import select_engine
+from agent.engine.supervisor import EngineState, EngineSupervisor
+from agent.errors import EngineUnavailable, ModelStoreError, Unsupported
+from tests.helpers.gemma_engine import noise, tiny_folder
+from tests.helpers.tiny_gemma import save_tiny_gemma
 
 PATIENCE_S = 120
 SHORT = BranchRequest(BranchKind.ANSWER, limits=Limits(max_output_tokens=10, temperature=0))
@@ -134,6 +134,6 @@ async def test_a_checkpoint_that_cannot_hear_or_be_read_says_so(tmp_path: Path) 
     weights = broken / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:5_000])
     torn = supervisor(broken)
-    with pytest.raises(ModelStoreError, match="corrupt|cannot load"):
+    with pytest.raises(ModelStoreError, match=r"corrupt|cannot load"):
         await torn.start(lambda *_: None)
     await torn.stop()
