@@ -1,0 +1,87 @@
+"""How often replies are exactly right, on voices that were kept from training."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from scripts.tiny_gemma.dialogues import SHAPES, Bank, Maker, Shape, batch
+from scripts.tiny_gemma.sound import Sound
+from scripts.tiny_gemma.training import Whole
+
+LONGEST_REPLY = 56
+TASKS = {
+    "transcribe": ("transcribe", "some"),
+    "answer": ("answer", "some"),
+    "Spanish": ("Spanish", "some"),
+    "German": ("German", "some"),
+    "French": ("French", "some"),
+    "first": ("first", "some"),
+    "before": ("before", "some"),
+    "last": ("last", "some"),
+    "typed": ("typed", "some"),
+    "chat": ("chat", "some"),
+    "think": ("think", "one"),
+    "one_transcribe": ("transcribe", "one"),
+    "one_answer": ("answer", "one"),
+    "long_transcribe": ("transcribe", "long"),
+    "long_answer": ("answer", "long"),
+    "long_before": ("before", "long"),
+}
+
+
+@torch.no_grad()
+def right(whole: Whole, sound: Sound, plan: Mapping[str, Tensor], shape: Shape, *, clean: bool) -> Tensor:
+    """bool[rows]: whether the last reply, up to the end of its turn, is exactly the wanted one."""
+    plan = {name: values.to(next(whole.parameters()).device) for name, values in plan.items()}
+    audio = sound.compose(plan, shape.samples)
+    if not clean:
+        audio = sound.spoil(audio, plan["samples"])
+    heard = whole.hear(*sound.mel(audio, plan["samples"]))
+    begin, end = plan["reply"][:, 0].long(), plan["reply"][:, 1].long()
+    wanted = plan["ids"]
+    rows = torch.arange(len(wanted), device=wanted.device)
+    at = torch.arange(wanted.shape[1], device=wanted.device)
+    inside = (at >= begin[:, None]) & (at < end[:, None])
+    ids = torch.where(at < begin[:, None], wanted, 0)
+    for step in range(min(LONGEST_REPLY, int((end - begin).max()))):
+        hidden = whole.read(ids, plan["audio_index"], heard)
+        place = (begin + step).clamp(max=wanted.shape[1] - 1)
+        ids[rows, place] = whole.logits(hidden[rows, place - 1]).argmax(-1).to(ids.dtype)
+    return ((ids == wanted) | ~inside).all(1)
+
+
+def evaluate(
+    whole: Whole, sound: Sound, bank: Bank, tokenizer: Any, *, seed: int, rows: int, count: int
+) -> dict[str, float]:
+    """Share of exact replies for each task, in percent; `clean_*` without any spoiling.
+
+    Args:
+        whole: The model.
+        sound: Of the voices to test with.
+        bank: The same voices.
+        tokenizer: The checkpoint's.
+        seed: Of the dialogues.
+        rows: Conversations at once.
+        count: Conversations for each task, at least.
+    """
+    whole.eval()
+    found: dict[str, float] = {}
+    for name, (task, kind) in TASKS.items():
+        size = max(1, rows // 8) if kind == "long" else rows
+        clips = size * (4 if kind == "long" else 1 if kind == "one" else 3)
+        shape = dataclasses.replace(SHAPES[kind], rows=size, clips=clips)
+        maker = Maker(tokenizer, bank, seed)
+        for clean in (False, True):
+            good, asked = 0, 0
+            while asked < (count // 2 if kind == "long" else count):
+                made = batch(maker, bank, shape, task)
+                plan = {key: torch.from_numpy(values) for key, values in made.items()}
+                good += int(right(whole, sound, plan, shape, clean=clean).sum())
+                asked += size
+            found[("clean_" if clean else "") + name] = round(100 * good / asked, 2)
+    return found
