@@ -137,7 +137,7 @@ class _Bucket:
             self.graph.replay()
 
     def capture(self, pool: Any) -> None:
-        stream = torch.cuda.Stream()
+        stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):
             self.run()
@@ -177,6 +177,7 @@ class Steps:
         self._bins = self.ear.state.mel.shape[1]
         self._buckets: dict[tuple[str, int], _Bucket] = {}
         self._idle_slot = self.ear.decoder.cache.plan.slots
+        self._captured = self.device.type == "cuda"
 
     @torch.no_grad()
     def prepare(self, progress: Progress = lambda _name, _done: None) -> dict[str, float]:
@@ -348,20 +349,30 @@ class Steps:
         self._keep(self.ear.decoder.decode(buffers.integers[TOKEN], buffers.rows()))
 
     def _run_read(self, buffers: _Buffers) -> None:
-        decoder = self.ear.decoder
-        decoder.listen(decoder.embed(buffers.text), buffers.text, buffers.rows())
+        decoder, text = self.ear.decoder, buffers.text
+        if not self._captured:
+            text = text[:, : _most(buffers.integers[COUNT])]
+        decoder.listen(decoder.embed(text), text, buffers.rows())
 
     def _run_recall(self, buffers: _Buffers) -> None:
-        self.ear.write(buffers.soft, buffers.rows())
+        soft = buffers.soft
+        if not self._captured:
+            soft = soft[:, : _most(buffers.integers[COUNT])]
+        self.ear.write(soft, buffers.rows())
 
     def _run_hear(self, buffers: _Buffers) -> None:
         keep = self.soft[: len(buffers.mel)]
         self.ear.hear(buffers.mel, buffers.clip(), buffers.rows(), keep)
 
     def _run_close(self, buffers: _Buffers) -> None:
-        frames, keep = buffers.integers[FRAMES], self.soft[: len(buffers.mel)]
-        clip, rows = buffers.clip(), buffers.rows()
-        self._keep(self.ear.close(buffers.mel, frames, clip, buffers.text, rows, keep))
+        rows, frames = buffers.rows(), buffers.integers[FRAMES]
+        mel, text = buffers.mel, buffers.text
+        if not self._captured:
+            heard = -(-frames // FRAMES_PER_TOKEN)
+            mel = mel[:, : FRAMES_PER_TOKEN * _most(heard)]
+            text = text[:, : _most(rows.counts - heard)]
+        keep = self.soft[: len(mel), : mel.shape[1] // FRAMES_PER_TOKEN]
+        self._keep(self.ear.close(mel, frames, buffers.clip(), text, rows, keep))
 
     def _keep(self, logits: Tensor) -> None:
         kept = self.logits[: len(logits)]
@@ -369,3 +380,8 @@ class Steps:
         if self.suppress:
             kept.index_fill_(1, self._suppressed, -torch.inf)
         torch.argmax(kept, 1, out=self.best[: len(logits)])
+
+
+def _most(counts: Tensor) -> int:
+    """How much of an input to compute where shapes need not be fixed: at least one."""
+    return max(1, int(counts.max()))
