@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections import OrderedDict
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -110,7 +110,7 @@ class PromptRenderer:
                 f"its model reads {checkpoint.model.config.audio_token_id}"
             )
         self.special = special_tokens(tokenizer)
-        self._borders = re.compile(f"(?={'|'.join(map(re.escape, _borders(tokenizer)))})")
+        self._borders = _borders(tokenizer)
         self._pieces: OrderedDict[str, list[int]] = OrderedDict()
         self._kept_characters = 0
 
@@ -202,7 +202,7 @@ def split_at_clip(prompt: Prompt, clip: Hashable) -> tuple[list[Token], list[Tok
     return list(prompt[: places[0]]), list(prompt[places[-1] + 1 :])
 
 
-def common_prefix(one: Prompt, other: Prompt) -> int:
+def common_prefix(one: Sequence[Hashable], other: Sequence[Hashable]) -> int:
     """How many tokens two prompts have in common from their beginning."""
     same, end = 0, min(len(one), len(other))
     if one[:end] == other[:end]:
@@ -269,12 +269,12 @@ def special_tokens(tokenizer: Any) -> frozenset[int]:
     return frozenset(token for token, content in added if content.special)
 
 
-def _borders(tokenizer: Any) -> Iterable[str]:
-    """Added tokens before which a text can be cut without changing how it is encoded."""
+def _borders(tokenizer: Any) -> re.Pattern[str]:
+    """Where a text can be cut without changing how it is encoded: before special tokens."""
     plain = [
         token.content
         for token in tokenizer.added_tokens_decoder.values()
-        if token.special and not (token.lstrip or token.rstrip or token.single_word)
-        if not token.normalized
+        if token.special
+        and not (token.lstrip or token.rstrip or token.single_word or token.normalized)
     ]
-    return sorted(plain, key=len, reverse=True)
+    return re.compile(f"(?={'|'.join(map(re.escape, plain))})" if plain else "(?!)")

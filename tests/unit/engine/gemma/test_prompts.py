@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
+from tokenizers import AddedToken
+
 from agent.engine.contract import (
     ConversationSettings,
     Item,
@@ -466,6 +468,27 @@ def test_a_template_that_leaves_a_clip_out_says_so():
     assert renderer.render(PLAIN, [user("a")]) == RENDERER.render(PLAIN, [user("a")])
     with pytest.raises(TemplateFailed, match="wrote 0 clips of 2"):
         renderer.render(PLAIN, [user(ClipRef("a", 1), ClipRef("b", 1))])
+
+
+def test_where_special_tokens_take_their_surroundings_along_texts_are_not_cut():
+    checkpoint = published_checkpoint()
+    tokenizer = checkpoint.tokenizer
+    for token, added in list(tokenizer.added_tokens_decoder.items()):
+        if added.special:
+            wide = AddedToken(added.content, special=True, rstrip=True)
+            tokenizer.add_tokens([wide], special_tokens=True)
+            assert tokenizer.added_tokens_decoder[token].rstrip
+    items = CONVERSATIONS["turns"]
+    prompt = PromptRenderer(checkpoint).render(ConversationSettings("Be kind."), items)
+    text = tokenizer.apply_chat_template(
+        as_messages("Be kind.", items), tokenize=False, add_generation_prompt=True
+    )
+    text = text.replace("<|audio|>", "<|audio><|audio|><audio|>")
+    ids = [t for t in prompt if not isinstance(t, SoftToken) or t.index == 0]
+    assert [RENDERER.audio_id if isinstance(token, SoftToken) else token for token in ids] == (
+        tokenizer(text, add_special_tokens=False)["input_ids"]
+    )
+    assert len(ids) < len(RENDERER.render(ConversationSettings("Be kind."), items))
 
 
 def test_a_tokenizer_that_cannot_hear_is_refused(monkeypatch):
