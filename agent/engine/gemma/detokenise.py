@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from agent.engine.gemma.checkpoint import Checkpoint
-from agent.engine.gemma.prompts import Prompt, PromptRenderer
+from agent.engine.gemma.prompts import PromptRenderer
 
 _BYTE = re.compile(r"<0x[0-9A-F]{2}>")
 _UNKNOWN = "\ufffd"
@@ -78,7 +78,7 @@ class Vocabulary:
         )
         return text
 
-    def thinks(self, prompt: Prompt) -> bool:
+    def thinks(self, prompt: Sequence[object]) -> bool:
         """Whether what follows a prompt is inside the thinking channel."""
         if self.thought is None:
             return False

@@ -161,7 +161,7 @@ class Device:
     def _recall(self, works: Sequence[Work]) -> None:
         softs = []
         for work in works:
-            first = work.soft[0].index
+            first = work.soft[0].place
             sound = _sound(work)
             softs.append(sound.soft(first, first + len(work.tokens)))
             self.store.touch(sound)
@@ -199,19 +199,20 @@ class Device:
                 seen.append(0)
                 continue
             first, last, sound = soft[0], soft[-1], _sound(work)
-            end = last.index * FRAMES_PER_TOKEN + last.frames
-            mels.append(sound.mel(first.index * FRAMES_PER_TOKEN, end))
+            end = last.place * FRAMES_PER_TOKEN + last.frames
+            mels.append(sound.mel(first.place * FRAMES_PER_TOKEN, end))
             tail = sound.tails.get(work.row)
             ear = sound.ear if tail is None or tail.ear is None else tail.ear
             ears.append(self._idle_ear if ear is None else ear)
-            seen.append(first.index)
+            seen.append(first.place)
         self.steps.close(*self._slots(works), mels, ears, seen, [work.text for work in works])
         made = self.steps.soft[: len(works)].cpu()
         for work, soft in zip(works, made, strict=True):
-            sound, tokens = work.sound, work.soft
-            if sound is None or not tokens:
+            tokens = work.soft
+            if not tokens:
                 continue
-            if sound.is_closed and sound.soft_tokens == tokens[0].index:
+            sound = _sound(work)
+            if sound.is_closed and sound.soft_tokens == tokens[0].place:
                 self._keep(sound, soft[: len(tokens)])
             self.let_go(sound, work.row)
 

@@ -387,7 +387,8 @@ class Dialogue:
     def _start(self, branch: Decoding) -> bool:
         """Give a branch a slot; whether it needs to wait no more."""
         try:
-            branch.start(self._slot_for_branch(branch.target))
+            # Not the last token: what follows it is predicted when it is written.
+            branch.start(self._slot_for_branch(branch.target[:-1]))
         except EngineBusy as error:
             if self._shop.scheduler.is_answering:
                 return False  # somebody will be done

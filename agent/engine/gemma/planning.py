@@ -71,7 +71,6 @@ def plan_cache(
     )
 
 
-@torch.no_grad()
 def choose_piece(ear: Ear, piece_ms: int | None) -> int:
     """Soft tokens of a piece: as set, or on the CPU the shortest that keeps up with speech."""
     if piece_ms is not None:
@@ -92,5 +91,6 @@ def _hear_once(ear: Ear, tokens: int) -> float:
     # Into the slot that padding writes to.
     slot = torch.tensor([ear.decoder.cache.plan.slots])
     began = perf_counter()
-    ear.hear(mel, Clip(slot, none), Rows(slot, none, count))
+    with torch.no_grad():
+        ear.hear(mel, Clip(slot, none), Rows(slot, none, count))
     return perf_counter() - began

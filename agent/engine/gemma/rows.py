@@ -122,16 +122,16 @@ class Row:
 
     def _hear(self, first: Soft, shapes: StepShapes) -> Work:
         sound, tail = first.clip, first.clip.tails.get(self)
-        if tail is not None and first.index == tail.begins and tail.ear is not None:
+        if tail is not None and first.place == tail.begins and tail.ear is not None:
             return self._close(first, shapes)
         kept = self._kept(first, tail, shapes)
         if kept:
             return Work(Kind.RECALL, self, kept, sound)
-        if first.index > sound.soft_tokens:
+        if first.place > sound.soft_tokens:
             raise Rewind(first)
-        if first.index < sound.soft_tokens:
+        if first.place < sound.soft_tokens:
             raise EngineError("this speech was cut while it was about to be heard")
-        if sound.seen < first.index:
+        if sound.seen < first.place:
             # The encoder has to catch up; the row writes nothing.
             return Work(Kind.HEAR, self, [], sound)
         piece = self._run(shapes.piece_tokens)
@@ -142,15 +142,15 @@ class Row:
     def _kept(self, first: Soft, tail: Tail | None, shapes: StepShapes) -> list[Token]:
         """The tokens from `first` on that the clip still has, as far as one step takes them."""
         sound = first.clip
-        end = min(sound.soft_tokens, first.index + shapes.read_tokens)
+        end = min(sound.soft_tokens, first.place + shapes.read_tokens)
         if tail is not None:
             end = min(end, tail.begins)
-        if end <= first.index:
+        if end <= first.place:
             return []
         known = sound.tokens()
-        run = self._run(end - first.index)
-        kept = []
-        for token, there in zip(run, known[first.index : end], strict=False):
+        run = self._run(end - first.place)
+        kept: list[Token] = []
+        for token, there in zip(run, known[first.place : end], strict=False):
             if token != there:
                 break
             kept.append(token)
@@ -172,7 +172,7 @@ class Rewind(Exception):
     """
 
     def __init__(self, token: Soft) -> None:
-        super().__init__(f"{token.clip} cannot be heard from token {token.index} on")
+        super().__init__(f"{token.clip} cannot be heard from token {token.place} on")
         self.token = token
 
 

@@ -179,7 +179,7 @@ class Scheduler:
             return row.next_work(self.device.shapes)
         except Rewind as rewind:
             clip, kept = rewind.token.clip, rewind.token.clip.soft_tokens
-            place = row.target.index(rewind.token) - rewind.token.index + kept
+            place = row.target.index(rewind.token) - rewind.token.place + kept
             self.residency.go_back(row.resident, row.target[:place])
             log.debug("going back", clip=clip.number, kept=kept)
             return self._next(row)

@@ -29,12 +29,12 @@ class Soft(NamedTuple):
 
     Attributes:
         clip: Of which clip.
-        index: Place within the clip.
+        place: Its index within the clip.
         frames: Mel frames it is made of; fewer than `FRAMES_PER_TOKEN` only at a clip's end.
     """
 
     clip: Sound
-    index: int
+    place: int
     frames: int
 
 
@@ -86,7 +86,9 @@ class Sound:
         self._tokens: list[Soft] = []
         self._soft: list[Tensor] = []
         self._soft_tokens = 0
-        self._begin_mel()
+        self._stream = StreamingMel(parameters)
+        self._mel: list[NDArray[np.float32]] = []
+        self._mel_first = self._mel_frames = 0
 
     def __repr__(self) -> str:
         return f"Sound({self.number}, {self.samples} samples)"
@@ -173,7 +175,7 @@ class Sound:
 
     def _begin_mel(self) -> None:
         self._stream = StreamingMel(self._parameters)
-        self._mel: list[NDArray[np.float32]] = []
+        self._mel.clear()
         self._mel_first = self._mel_frames = 0
 
     # ------------------------------------------------------------ what the encoder made
