@@ -2,36 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from functools import partial
 
 import structlog
 
 from agent.engine.contract import (
     BranchDone,
-    BranchKind,
     BranchRequest,
     Committed,
     ConversationSettings,
     FinishReason,
     Item,
-    Speech,
     TextDelta,
     Usage,
 )
 from agent.engine.gemma.decoding import Asked, Decoding, check_fits
-from agent.engine.gemma.prompts import Answer, PromptItem, SoftToken, Transcript
+from agent.engine.gemma.record import Clips, Record
 from agent.engine.gemma.residency import Resident, Token
 from agent.engine.gemma.rows import Row
 from agent.engine.gemma.sounds import Sound
-from agent.engine.gemma.workshop import Scripts, Workshop, clip_of, expand, expand_open, spoken
+from agent.engine.gemma.workshop import Workshop, expand, expand_open
 from agent.errors import EngineBusy, EngineError
 
 log = structlog.get_logger(__name__)
-
-Clips = Mapping[str, tuple[bytes, ...]]
-"""16-bit PCM of spoken items, by their ids."""
 
 _WORTH_A_COPY_TOKENS = 32
 """Copying a slot that is in use must save at least so much reading."""
@@ -71,11 +66,7 @@ class Dialogue:
 
     def __init__(self, shop: Workshop) -> None:
         self._shop = shop
-        self._settings = ConversationSettings()
-        self._items: tuple[Item, ...] = ()
-        self._sounds: dict[str, tuple[Sound, ...]] = {}
-        self._prompt_items: dict[str, tuple[Item, PromptItem]] = {}
-        self._scripts = Scripts(shop.renderer)
+        self._record = Record(shop)
         self._open: list[Sound] = [shop.sound()]
         self._main: _Main | None = None
         self._before_clip = 0
@@ -91,39 +82,22 @@ class Dialogue:
     # ------------------------------------------------------------ items
 
     def change(self, settings: ConversationSettings, items: tuple[Item, ...], clips: Clips) -> None:
-        """The items are others now.
-
-        Args:
-            settings: From now on.
-            items: From now on; their speech is in `clips`, now or when they were new.
-            clips: Of spoken items that are new.
-        """
-        self._settings, self._items = settings, items
-        for item_id, parts in clips.items():
-            self._sounds[item_id] = tuple(self._shop.sound(part, closed=True) for part in parts)
-        self._prune()
+        """The items are others now; see `Record.change`."""
+        self._forget(self._record.change(settings, items, clips))
+        here = {item.id for item in items}
+        for commit in [one for one in self._commits if one.item_id not in here]:
+            self._commits.remove(commit)
+            commit.tell(Committed(commit.usage))
         self._answered = None
         self._is_stale = True
         if self._main is not None:
             self._shop.scheduler.remove(self._main)  # until it is clear where it goes on
             self._main.resident.is_busy = self._is_hearing
 
-    def _prune(self) -> None:
-        """Forget what belongs to no item any more."""
-        here = {item.id for item in self._items}
-        gone = [item_id for item_id in self._sounds if item_id not in here]
-        lost = [sound for item_id in gone for sound in self._sounds.pop(item_id)]
-        self._forget(lost)
-        for item_id in [one for one in self._prompt_items if one not in here]:
-            del self._prompt_items[item_id]
-        for commit in [one for one in self._commits if one.item_id not in here]:
-            self._commits.remove(commit)
-            commit.tell(Committed(commit.usage))
-
-    def _forget(self, sounds: list[Sound]) -> None:
+    def _forget(self, sounds: Iterable[Sound]) -> None:
         """Forget clips unless something still needs them."""
         needed = {sound for branch in self._branches.values() for sound in branch.sounds}
-        needed.update(self._open, *self._sounds.values())
+        needed.update(self._open, self._record.sounds)
         for sound in sounds:
             if sound not in needed:
                 self._shop.device.forget(sound)
@@ -186,7 +160,7 @@ class Dialogue:
         for sound in sounds:
             sound.is_closed = True
         self._open = [self._shop.sound()]
-        self._sounds[item_id] = sounds
+        self._record.heard(item_id, sounds)
         self._commits.append(_Commit(item_id, sounds, tell))
         self.change(settings, items, {})
 
@@ -232,8 +206,7 @@ class Dialogue:
         """Send the main row on its way to the beginning of the open utterance, or on with it."""
         shop = self._shop
         try:
-            items = [*self._prompts(self._items), spoken(self._open)]
-            script = self._scripts.of(self._settings, items, Answer())
+            script = self._record.opening(self._open)
             target, first, last = expand_open(script, len(self._open))
             resident = self._slot_for_main(target)
         except EngineBusy:
@@ -297,16 +270,14 @@ class Dialogue:
             clips: Of spoken items in its own context.
             asked: How, and for whom.
         """
-        own = {
-            item_id: tuple(self._shop.sound(part, closed=True) for part in parts)
-            for item_id, parts in clips.items()
-        }
+        record = self._record
         try:
-            if (known := self._known_words(request)) is not None:
-                asked.tell(TextDelta(known))
+            if (words := record.known_words(request)) is not None:
+                asked.tell(TextDelta(words))
                 asked.tell(BranchDone(FinishReason.STOP, Usage()))
                 return
-            prompt = expand(self._script(request, own))
+            heard = [sound for sound in self._open if sound.samples]
+            prompt = expand(record.prompt(request, heard, record.sounds_of(clips)))
             check_fits(prompt, self._shop.context_tokens)
             branch = Decoding(self._shop, asked, prompt, partial(self._ended, key))
         except EngineError as error:
@@ -322,67 +293,6 @@ class Dialogue:
         """Stop a branch; harmless when it has ended."""
         if (branch := self._branches.get(key)) is not None:
             branch.cancel()
-
-    def _known_words(self, request: BranchRequest) -> str | None:
-        """A transcript that came with its item."""
-        if request.kind is not BranchKind.TRANSCRIPT or request.item_id in self._sounds:
-            return None
-        for item in self._items:
-            for part in item.content if item.id == request.item_id else ():
-                if isinstance(part, Speech) and part.transcript is not None:
-                    return part.transcript
-        return None
-
-    def _script(
-        self, request: BranchRequest, own: Mapping[str, tuple[Sound, ...]]
-    ) -> list[int | SoftToken]:
-        settings = self._settings
-        if request.instructions is not None:
-            settings = replace(settings, instructions=request.instructions)
-        if request.kind is BranchKind.TRANSCRIPT:
-            sounds = self._to_transcribe(request.item_id)
-            purpose = Transcript(self._settings.language)
-            return self._scripts.of(self._settings, [spoken(sounds)], purpose)
-        if request.context is not None:
-            named = {item.id: item for item in self._items}
-            items = []
-            for entry in request.context:
-                item = named.get(entry) if isinstance(entry, str) else entry
-                if item is None:
-                    raise EngineError(f"there is no item {entry!r} in this conversation")
-                items.append(item)
-            prompts = [
-                PromptItem.of(item, map(clip_of, own.get(item.id) or self._sounds.get(item.id, ())))
-                for item in items
-            ]
-            return self._scripts.of(settings, prompts, Answer())
-        prompts = self._prompts(self._items)
-        if request.include_open and self._is_hearing:
-            prompts.append(spoken(self._heard()))
-        return self._scripts.of(settings, prompts, Answer())
-
-    def _heard(self) -> list[Sound]:
-        return [sound for sound in self._open if sound.samples]
-
-    def _to_transcribe(self, item_id: str | None) -> list[Sound]:
-        if item_id is None:
-            if not self._is_hearing:
-                raise EngineError("there is no open utterance to transcribe")
-            return self._heard()
-        if not self._sounds.get(item_id):
-            raise EngineError(f"there is no speech in an item {item_id!r}")
-        return list(self._sounds[item_id])
-
-    def _prompts(self, items: tuple[Item, ...]) -> list[PromptItem]:
-        """Items as prompts have them."""
-        prompts = []
-        for item in items:
-            known = self._prompt_items.get(item.id)
-            if known is None or known[0] is not item:
-                clips = [clip_of(sound) for sound in self._sounds.get(item.id, ())]
-                known = self._prompt_items[item.id] = (item, PromptItem.of(item, clips))
-            prompts.append(known[1])
-        return prompts
 
     def _start(self, branch: Decoding) -> bool:
         """Give a branch a slot; whether it needs to wait no more."""
@@ -419,7 +329,7 @@ class Dialogue:
 
     def _ended(self, key: object, branch: Decoding) -> None:
         del self._branches[key]
-        self._forget(list(branch.sounds))
+        self._forget(branch.sounds)
         if not branch.has_started:
             return
         resident = branch.resident
@@ -441,8 +351,7 @@ class Dialogue:
             branch.cancel()
         if self._main is not None:
             self._shop.scheduler.remove(self._main)
-        sounds = [*self._open, *(one for group in self._sounds.values() for one in group)]
-        for sound in sounds:
+        for sound in [*self._open, *self._record.sounds]:
             self._shop.device.forget(sound)
         self._shop.residency.free_all(self)
         self._shop.scheduler.attend(self, on=False)

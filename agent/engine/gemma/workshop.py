@@ -20,6 +20,9 @@ from agent.engine.gemma.residency import Residency, Token
 from agent.engine.gemma.sampling import SamplingParameters
 from agent.engine.gemma.scheduler import Scheduler
 from agent.engine.gemma.sounds import Sound
+from agent.errors import EngineError
+
+_CHARACTERS_PER_TOKEN = 3
 
 
 @dataclass(frozen=True)
@@ -72,6 +75,7 @@ class Scripts:
     def __init__(self, renderer: PromptRenderer) -> None:
         self._renderer = renderer
         self._known: list[tuple[object, list[int | SoftToken]]] = []
+        self._fixed: tuple[ConversationSettings, int] | None = None
 
     def of(
         self, settings: ConversationSettings, items: Sequence[PromptItem], purpose: Purpose
@@ -88,6 +92,25 @@ class Scripts:
         script = self._renderer.render(settings, items, purpose)
         self._known = [(key, script), *self._known[: self._KEPT - 1]]
         return script
+
+    def length(self, items: Sequence[PromptItem]) -> int:
+        """About how many tokens items take; a guess for those a template cannot write alone."""
+        try:
+            return len(expand(self._renderer.render(ConversationSettings(), items)))
+        except EngineError:
+            clips = [clip.clip for item in items for clip in item.clips]
+            heard = sum(len(clip.tokens()) for clip in clips if isinstance(clip, Sound))
+            return heard + sum(len(item.text) for item in items) // _CHARACTERS_PER_TOKEN
+
+    def fixed_length(self, settings: ConversationSettings) -> int:
+        """Tokens of a prompt without any item.
+
+        Raises:
+            TemplateFailed, Unsupported: As `PromptRenderer.render`.
+        """
+        if self._fixed is None or self._fixed[0] != settings:
+            self._fixed = (settings, len(self._renderer.render(settings, [])))
+        return self._fixed[1]
 
 
 def expand(script: Sequence[int | SoftToken]) -> list[Token]:

@@ -317,3 +317,26 @@ async def read_overflow(engine: ManualEngine, conversation: Conversation) -> Ans
     branch = conversation.branch(ANSWER)
     await engine.rest()
     return await read(branch)
+
+
+async def test_the_oldest_turns_are_left_out_of_a_long_conversation(engine: ManualEngine) -> None:
+    conversation = engine.open(SETTINGS)
+    turns: list[Turn] = []
+    kept: list[int] = []
+    for turn in range(16):
+        asked = f"Question {turn}: " + "x" * 150
+        conversation.insert(Item(f"u{turn}", Role.USER, (Text(asked),)))
+        turns.append(("user", asked))
+        got = await answer(engine, conversation)
+        assert got.done is not None
+        # About 200 tokens a turn; 2,048 is the context.
+        kept.append(round(got.done.usage.text_tokens / 200))
+        if turn in {5, 15}:
+            check(got, turns[-2 * kept[-1] + 1 :])
+        conversation.insert(Item(f"a{turn}", Role.ASSISTANT, (Text("So it is."),)))
+        turns.append(("assistant", "So it is."))
+        await engine.settle()
+    assert max(kept) <= 8
+    assert min(kept[8:]) >= 5
+    # Most turns only add to what is resident.
+    assert sum(after <= before for before, after in pairwise(kept)) <= 3
