@@ -28,7 +28,8 @@ from agent.engine.gemma.dialogue import Dialogue
 from agent.engine.gemma.encoder import FRAMES_PER_TOKEN
 from agent.engine.gemma.graphs import Steps, StepShapes, build_ear
 from agent.engine.gemma.options import TOKEN_MS, GemmaOptions
-from agent.engine.gemma.planning import PIECES, choose_piece, encoder_bytes, plan_cache
+from agent.engine.gemma.pieces import PIECES_TOKENS
+from agent.engine.gemma.planning import choose_piece, encoder_bytes, plan_cache
 from agent.engine.gemma.prompts import PromptRenderer
 from agent.engine.gemma.residency import Residency
 from agent.engine.gemma.sampling import SamplingParameters
@@ -134,9 +135,8 @@ class GemmaEngine(Engine):
             checkpoint = open_checkpoint(options.model, device=options.device, dtype=options.dtype)
             renderer = PromptRenderer(checkpoint)
             vocabulary = Vocabulary(checkpoint, renderer)
-        context_tokens = min(
-            options.context_tokens, checkpoint.model.config.text_config.max_position_embeddings
-        )
+        config: Any = checkpoint.model.config.text_config
+        context_tokens = min(options.context_tokens, config.max_position_embeddings)
         with _timed("memory", progress, "Planning the memory"):
             weights, pieces = TextWeights.of(checkpoint.model), _most_piece_tokens(options)
             clip_bytes = encoder_bytes(checkpoint.model, pieces)
@@ -203,7 +203,7 @@ def _placeholders(checkpoint: Checkpoint) -> tuple[int, ...]:
 
 
 def _most_piece_tokens(options: GemmaOptions) -> int:
-    return max(PIECES) if options.piece_ms is None else options.piece_ms // TOKEN_MS
+    return max(PIECES_TOKENS) if options.piece_ms is None else options.piece_ms // TOKEN_MS
 
 
 def _warm_up(steps: Steps) -> None:

@@ -97,13 +97,17 @@ class _Buffers:
     @classmethod
     def of(cls, rows: int, text: int, frames: int, bins: int, soft: int, embed: Tensor) -> _Buffers:
         pin = embed.device.type == "cuda"
-        host = (
-            torch.zeros(7, rows, dtype=torch.int64, pin_memory=pin),
-            torch.zeros(rows, text, dtype=torch.int64, pin_memory=pin),
-            torch.zeros(rows, frames, bins, pin_memory=pin),
-            torch.zeros(rows, soft, embed.shape[1], dtype=embed.dtype, pin_memory=pin),
+        integers = torch.zeros(7, rows, dtype=torch.int64, pin_memory=pin)
+        words = torch.zeros(rows, text, dtype=torch.int64, pin_memory=pin)
+        mel = torch.zeros(rows, frames, bins, pin_memory=pin)
+        softs = torch.zeros(rows, soft, embed.shape[1], dtype=embed.dtype, pin_memory=pin)
+
+        def there(part: Tensor) -> Tensor:
+            return part.to(embed.device, copy=True)
+
+        return cls(
+            there(integers), there(words), there(mel), there(softs), integers, words, mel, softs
         )
-        return cls(*(part.to(embed.device, copy=True) for part in host), *host)
 
     def send(self) -> None:
         self.integers.copy_(self.host_integers, non_blocking=True)

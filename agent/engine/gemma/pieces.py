@@ -16,8 +16,8 @@ from agent.engine.gemma.text_ops import Rows
 TOKEN_S = 0.04
 """Speech that one soft token stands for."""
 
-PIECES_TOKENS = (8, 16, 32)
-"""Pieces to choose from: 320, 640 and 1,280 ms."""
+PIECES_TOKENS = (8, 16)
+"""Pieces to choose from: 320 and 640 ms."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ def choose_piece_tokens(
     ear: Ear,
     candidates: Sequence[int] = PIECES_TOKENS,
     *,
-    most_load: float = 0.5,
+    most_load: float = 0.4,
     repeats: int = 3,
 ) -> PieceChoice:
     """Measure one speaker's pieces on this machine and choose their size.
@@ -52,7 +52,8 @@ def choose_piece_tokens(
         ear: Its encoder state must have room for the longest piece (see `build_ear`), its
             cache a free slot and slack for it. What it holds is left alone.
         candidates: Sizes in soft tokens, ascending.
-        most_load: Highest load to accept; the rest is for answering.
+        most_load: Highest load to accept; the rest is for answering, and for what else the
+            machine does.
         repeats: Timed steps of each size, after one that is not timed.
 
     Returns:

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from time import perf_counter
 from typing import Any
 
 import structlog
 import torch
 
 from agent.engine.gemma.cache import CachePlan
-from agent.engine.gemma.ear import Clip, Ear
-from agent.engine.gemma.encoder import FRAMES_PER_TOKEN
+from agent.engine.gemma.ear import Ear
 from agent.engine.gemma.graphs import StepShapes
 from agent.engine.gemma.options import TOKEN_MS, GemmaOptions, available_bytes
-from agent.engine.gemma.text_ops import Rows
+from agent.engine.gemma.pieces import PIECES_TOKENS, choose_piece_tokens
 from agent.engine.gemma.text_weights import TextWeights
 
 log = structlog.get_logger(__name__)
@@ -23,11 +21,6 @@ CPU_SLOTS = 16
 GPU_SLOTS = 512
 SLACK_TOKENS = 160
 """How far a slot can go back by itself: a clip is cut up to five seconds (125 tokens) back."""
-PIECES = (8, 16)
-"""Sizes of pieces that are tried on the CPU, in soft tokens."""
-DEFAULT_PIECE = 8
-_BUSY_SHARE = 0.6
-"""Of real time that hearing one person may take; the rest is for answering."""
 
 
 def free_bytes(device: torch.device) -> int:
@@ -60,7 +53,7 @@ def plan_cache(
     device = weights.embed.device
     free = int(free_bytes(device) * options.memory_share)
     most = options.slots or (GPU_SLOTS if device.type == "cuda" else CPU_SLOTS)
-    slack = max(SLACK_TOKENS, StepShapes(piece_tokens=max(PIECES)).slack_tokens)
+    slack = max(SLACK_TOKENS, StepShapes(piece_tokens=max(PIECES_TOKENS)).slack_tokens)
     plan = CachePlan.fit(
         weights, free, slot_tokens=context_tokens, slack_tokens=slack, most_slots=most
     )
@@ -72,25 +65,10 @@ def plan_cache(
 
 
 def choose_piece(ear: Ear, piece_ms: int | None) -> int:
-    """Soft tokens of a piece: as set, or on the CPU the shortest that keeps up with speech."""
+    """Soft tokens of a piece: as set, or the shortest that keeps up with speech."""
     if piece_ms is not None:
         return piece_ms // TOKEN_MS
-    if ear.decoder.weights.embed.device.type == "cuda":
-        return DEFAULT_PIECE
-    for tokens in PIECES:
-        seconds = min(_hear_once(ear, tokens) for _ in range(3))
-        log.info("hearing measured", piece_ms=tokens * TOKEN_MS, ms=round(seconds * 1000, 1))
-        if seconds <= _BUSY_SHARE * tokens * TOKEN_MS / 1000:
-            return tokens
-    return PIECES[-1]
-
-
-def _hear_once(ear: Ear, tokens: int) -> float:
-    mel = torch.zeros(1, FRAMES_PER_TOKEN * tokens, ear.state.mel.shape[1])
-    none, count = torch.tensor([0]), torch.tensor([tokens])
-    # Into the slot that padding writes to.
-    slot = torch.tensor([ear.decoder.cache.plan.slots])
-    began = perf_counter()
-    with torch.no_grad():
-        ear.hear(mel, Clip(slot, none), Rows(slot, none, count))
-    return perf_counter() - began
+    choice = choose_piece_tokens(ear)
+    loads = {size * TOKEN_MS: round(load, 3) for size, load in choice.loads.items()}
+    log.info("pieces chosen", piece_ms=choice.tokens * TOKEN_MS, load_by_ms=loads)
+    return choice.tokens

@@ -38,7 +38,7 @@ class Clock:
 
 @pytest.mark.parametrize(
     ("fixed_s", "each_token_s", "chosen"),
-    [(0.1, 0.0, 8), (0.3, 0.0, 16), (0.5, 0.0, 32), (5.0, 0.01, 32), (0.0, 1.0, 8)],
+    [(0.1, 0.0, 8), (0.2, 0.0, 16), (0.5, 0.0, 16), (5.0, 0.01, 16), (0.0, 1.0, 8)],
 )
 def test_the_smallest_piece_that_keeps_up(ear, monkeypatch, fixed_s, each_token_s, chosen):
     clock = Clock(ear, fixed_s, each_token_s)
