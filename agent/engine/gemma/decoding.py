@@ -17,9 +17,9 @@ from agent.engine.contract import (
     Usage,
 )
 from agent.engine.gemma.detokenise import Detokeniser
-from agent.engine.gemma.residency import Resident, Token
+from agent.engine.gemma.residency import Resident
 from agent.engine.gemma.rows import Row
-from agent.engine.gemma.workshop import Workshop
+from agent.engine.gemma.workshop import Script, Workshop
 from agent.errors import ContextOverflow, EngineError
 
 log = structlog.get_logger(__name__)
@@ -51,7 +51,7 @@ class Decoding(Row):
     Args:
         shop: Shared.
         asked: What it is to do.
-        prompt: Ends where the model is to go on.
+        script: Ends where the model is to go on.
         on_end: Called once, when it has ended however it did.
 
     Attributes:
@@ -66,10 +66,16 @@ class Decoding(Row):
         self,
         shop: Workshop,
         asked: Asked,
-        prompt: list[Token],
+        script: Script,
         on_end: Callable[[Decoding], None],
     ) -> None:
-        super().__init__(prompt)
+        """Nothing is begun yet.
+
+        Raises:
+            ContextOverflow: The prompt leaves no room for a single token.
+        """
+        super().__init__(script.tokens())
+        _check_fits(len(self.target), shop.context_tokens)
         self.asked = asked
         self.has_started = self.has_failed = False
         self._shop = shop
@@ -77,14 +83,16 @@ class Decoding(Row):
         self._begun_s: float | None = None
         self._first_s: float | None = None
         self._output_tokens = self._cached_tokens = 0
-        text = [token for token in prompt if isinstance(token, int)]
-        self._text_tokens, self._audio_tokens = len(text), len(prompt) - len(text)
+        self._text_tokens = sum(len(part) for part in script.parts if isinstance(part, list))
+        self._audio_tokens = len(self.target) - self._text_tokens
         limits = asked.limits
         self._most_tokens = limits.max_output_tokens or shop.max_output_tokens
         sampling = shop.sampling.under(limits)
+        text = (token for token in self.target if isinstance(token, int))
         self.draws = shop.device.sampler.begin(sampling, limits.seed, text)
-        self._detokeniser = Detokeniser(shop.vocabulary, thinking=shop.vocabulary.thinks(prompt))
-        self.sounds = {token.clip for token in prompt if not isinstance(token, int)}
+        thinking = shop.vocabulary.thinks(script.last_text)
+        self._detokeniser = Detokeniser(shop.vocabulary, thinking=thinking)
+        self.sounds = set(script.sounds)
         for sound in self.sounds:
             if not sound.is_closed:  # it may go on, and this branch does not go with it
                 sound.tails[self] = sound.end()
@@ -159,14 +167,9 @@ class Decoding(Row):
         return stages
 
 
-def check_fits(prompt: list[Token], context_tokens: int) -> None:
-    """Refuse a prompt that leaves no room for a single token.
-
-    Raises:
-        ContextOverflow: It does.
-    """
-    if len(prompt) >= context_tokens:
+def _check_fits(prompt_tokens: int, context_tokens: int) -> None:
+    if prompt_tokens >= context_tokens:
         raise ContextOverflow(
-            f"the prompt takes {len(prompt)} tokens; {context_tokens} is the most that prompt and "
-            "answer may take together"
+            f"the prompt takes {prompt_tokens} tokens; {context_tokens} is the most that prompt "
+            "and answer may take together"
         )

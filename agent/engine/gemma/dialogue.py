@@ -18,12 +18,12 @@ from agent.engine.contract import (
     TextDelta,
     Usage,
 )
-from agent.engine.gemma.decoding import Asked, Decoding, check_fits
+from agent.engine.gemma.decoding import Asked, Decoding
 from agent.engine.gemma.record import Clips, Record
 from agent.engine.gemma.residency import Resident, Token
 from agent.engine.gemma.rows import Row
 from agent.engine.gemma.sounds import Sound
-from agent.engine.gemma.workshop import Workshop, expand, expand_open
+from agent.engine.gemma.workshop import Workshop
 from agent.errors import EngineBusy, EngineError
 
 log = structlog.get_logger(__name__)
@@ -207,7 +207,7 @@ class Dialogue:
         shop = self._shop
         try:
             script = self._record.opening(self._open)
-            target, first, last = expand_open(script, len(self._open))
+            target, first, last = script.opening(len(self._open))
             resident = self._slot_for_main(target)
         except EngineBusy:
             self._is_due = self._is_hearing or bool(self._commits)
@@ -277,9 +277,8 @@ class Dialogue:
                 asked.tell(BranchDone(FinishReason.STOP, Usage()))
                 return
             heard = [sound for sound in self._open if sound.samples]
-            prompt = expand(record.prompt(request, heard, record.sounds_of(clips)))
-            check_fits(prompt, self._shop.context_tokens)
-            branch = Decoding(self._shop, asked, prompt, partial(self._ended, key))
+            script = record.prompt(request, heard, record.sounds_of(clips))
+            branch = Decoding(self._shop, asked, script, partial(self._ended, key))
         except EngineError as error:
             asked.tell(error)
             return

@@ -15,18 +15,15 @@ from agent.engine.contract import (
     Speech,
 )
 from agent.engine.gemma.budget import LEFT_SHARE, MOST_SHARE, first_kept, turn_starts
-from agent.engine.gemma.prompts import Answer, PromptItem, SoftToken, Transcript
+from agent.engine.gemma.prompts import Answer, PromptItem, Transcript
 from agent.engine.gemma.sounds import Sound
-from agent.engine.gemma.workshop import Scripts, Workshop, clip_of, spoken
+from agent.engine.gemma.workshop import Script, Scripts, Workshop, clip_of, spoken
 from agent.errors import EngineError
 
 log = structlog.get_logger(__name__)
 
 Clips = Mapping[str, tuple[bytes, ...]]
 """16-bit PCM of spoken items, by their ids."""
-
-Script = list[int | SoftToken]
-"""A prompt with one token for every clip, however long that is."""
 
 
 @dataclass(slots=True)

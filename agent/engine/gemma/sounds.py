@@ -111,8 +111,11 @@ class Sound:
         return self.is_closed and self._soft_tokens == tokens_of(self.frames)
 
     def hear(self, pcm: bytes) -> None:
-        """Add 16-bit PCM."""
+        """Add 16-bit PCM; its features are made at once, not when a step waits for them."""
+        goes_on = self._stream.samples == self.samples
         self._pcm += pcm
+        if goes_on:
+            self._push(pcm)
 
     def cut(self, keep_samples: int) -> Sound:
         """Close it after so many samples; the rest, if any, is the clip that is returned."""
@@ -157,13 +160,17 @@ class Sound:
         wanted = self._parameters.samples_for(end)
         if end > self._mel_first + self._mel_frames and wanted > self._stream.samples:
             data = self._pcm[self._stream.samples * _BYTES_PER_SAMPLE : wanted * _BYTES_PER_SAMPLE]
-            fresh = self._stream.push(decode(bytes(data), Encoding.PCM16))
-            self._mel.append(fresh)
-            self._mel_frames += len(fresh)
+            self._push(bytes(data))
         if len(self._mel) > 1:
             self._mel = [np.concatenate(self._mel)]
         mel = self._mel[0] if self._mel else np.zeros((0, self._parameters.bins), np.float32)
         return mel[first - self._mel_first : end - self._mel_first]
+
+    def _push(self, pcm: bytes) -> None:
+        fresh = self._stream.push(decode(pcm, Encoding.PCM16))
+        if len(fresh):
+            self._mel.append(fresh)
+            self._mel_frames += len(fresh)
 
     def forget_mel(self, before: int) -> None:
         """Frames before `before` will hardly be asked for again."""

@@ -63,8 +63,69 @@ def spoken(sounds: Iterable[Sound]) -> PromptItem:
     return PromptItem(Role.USER, tuple(clip_of(sound) for sound in sounds))
 
 
+class Script:
+    """A prompt whose clips may still grow: text, and clips between.
+
+    Attributes:
+        parts: Text as token ids, and clips.
+    """
+
+    def __init__(self, tokens: Sequence[int | SoftToken]) -> None:
+        """From a rendered prompt with one token for every clip, however long that is."""
+        self.parts: list[list[Token] | Sound] = []
+        begin = 0
+        for at, token in enumerate(tokens):
+            if isinstance(token, SoftToken):
+                assert isinstance(token.clip, Sound)
+                self.parts += [_ids(tokens[begin:at]), token.clip]
+                begin = at + 1
+        self.parts.append(_ids(tokens[begin:]))
+
+    @property
+    def sounds(self) -> list[Sound]:
+        """Its clips."""
+        return [part for part in self.parts if isinstance(part, Sound)]
+
+    @property
+    def last_text(self) -> list[Token]:
+        """The text behind the last clip."""
+        last = self.parts[-1]
+        assert isinstance(last, list)
+        return last
+
+    def tokens(self, parts: int | None = None) -> list[Token]:
+        """Its first parts, or all, with all soft tokens that the clips have now."""
+        tokens: list[Token] = []
+        for part in self.parts[:parts]:
+            tokens += part.tokens() if isinstance(part, Sound) else part
+        return tokens
+
+    def opening(self, clips: int) -> tuple[list[Token], int, int]:
+        """As far as its last clip was surely heard: nothing behind that is known yet.
+
+        Args:
+            clips: How many clips the utterance has that is still open; they are the last ones.
+
+        Returns:
+            The tokens, and how many of them come before the utterance's first and last clip.
+        """
+        last = self.parts[-2]
+        assert isinstance(last, Sound)
+        first, before = self.tokens(-2 * clips), self.tokens(-2)
+        if last.is_closed:
+            # The end of audio follows; what comes then depends on whether another clip comes.
+            heard = [*last.tokens(), *self.last_text[:1]]
+        else:
+            heard = [*last.tokens()[: last.whole_tokens]]
+        return [*before, *heard], len(first), len(before)
+
+
+def _ids(tokens: Sequence[int | SoftToken]) -> list[Token]:
+    return [token for token in tokens if isinstance(token, int)]
+
+
 class Scripts:
-    """Prompts with one token for every clip, of whatever length; the last ones are kept.
+    """Renders scripts and keeps the last ones.
 
     What an utterance's prompt will be is known before it ends, so that at its end nothing is
     rendered any more.
@@ -74,13 +135,13 @@ class Scripts:
 
     def __init__(self, renderer: PromptRenderer) -> None:
         self._renderer = renderer
-        self._known: list[tuple[object, list[int | SoftToken]]] = []
+        self._known: list[tuple[object, Script]] = []
         self._fixed: tuple[ConversationSettings, int] | None = None
 
     def of(
         self, settings: ConversationSettings, items: Sequence[PromptItem], purpose: Purpose
-    ) -> list[int | SoftToken]:
-        """The prompt's tokens, one `SoftToken` a clip.
+    ) -> Script:
+        """The script of a prompt.
 
         Raises:
             TemplateFailed, Unsupported: As `PromptRenderer.render`.
@@ -89,14 +150,14 @@ class Scripts:
         for known, script in self._known:
             if known == key:
                 return script
-        script = self._renderer.render(settings, items, purpose)
+        script = Script(self._renderer.render(settings, items, purpose))
         self._known = [(key, script), *self._known[: self._KEPT - 1]]
         return script
 
     def length(self, items: Sequence[PromptItem]) -> int:
         """About how many tokens items take; a guess for those a template cannot write alone."""
         try:
-            return len(expand(self._renderer.render(ConversationSettings(), items)))
+            return len(Script(self._renderer.render(ConversationSettings(), items)).tokens())
         except EngineError:
             clips = [clip.clip for item in items for clip in item.clips]
             heard = sum(len(clip.tokens()) for clip in clips if isinstance(clip, Sound))
@@ -111,40 +172,3 @@ class Scripts:
         if self._fixed is None or self._fixed[0] != settings:
             self._fixed = (settings, len(self._renderer.render(settings, [])))
         return self._fixed[1]
-
-
-def expand(script: Sequence[int | SoftToken]) -> list[Token]:
-    """A prompt with all soft tokens that its clips have now."""
-    tokens: list[Token] = []
-    for token in script:
-        if isinstance(token, SoftToken):
-            assert isinstance(token.clip, Sound)
-            tokens += token.clip.tokens()
-        else:
-            tokens.append(token)
-    return tokens
-
-
-def expand_open(script: Sequence[int | SoftToken], clips: int) -> tuple[list[Token], int, int]:
-    """A prompt as far as its last clip was surely heard: nothing behind that is known yet.
-
-    Args:
-        script: Ends with an utterance that is still open.
-        clips: How many clips that has.
-
-    Returns:
-        The tokens, and how many of them come before the utterance's first and last clip.
-    """
-    places = [at for at, token in enumerate(script) if isinstance(token, SoftToken)]
-    last = script[places[-1]]
-    assert isinstance(last, SoftToken)
-    assert isinstance(last.clip, Sound)
-    before = expand(script[: places[-1]])
-    first = len(expand(script[: places[-clips]]))
-    tokens: list[Token] = [*before, *last.clip.tokens()]
-    if last.clip.is_closed:
-        # The end of audio follows; what comes then depends on whether another clip comes.
-        tokens += expand(script[places[-1] + 1 : places[-1] + 2])
-    else:
-        del tokens[len(before) + last.clip.whole_tokens :]
-    return tokens, first, len(before)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
@@ -327,9 +327,10 @@ def test_any_conversation_is_what_its_items_are(monkeypatch: pytest.MonkeyPatch)
     run_state_machine_as_test(
         Conversations,
         settings=settings(
-            max_examples=int(os.environ.get('STATEFUL_EXAMPLES', '12')),
+            max_examples=int(os.environ.get("STATEFUL_EXAMPLES", "12")),
             stateful_step_count=30,
             deadline=None,
             suppress_health_check=list(HealthCheck),
+            phases=[Phase.generate] if "STATEFUL_QUICK" in os.environ else list(Phase),
         ),
     )
