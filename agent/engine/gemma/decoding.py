@@ -77,6 +77,7 @@ class Decoding(Row):
         super().__init__(script.tokens())
         _check_fits(len(self.target), shop.context_tokens)
         self.asked = asked
+        self.urgency = 0 if asked.is_kept else 1
         self.has_started = self.has_failed = False
         self._shop = shop
         self._on_end = on_end

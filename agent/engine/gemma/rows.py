@@ -64,11 +64,13 @@ class Row:
         predicts: Whether the logits behind the last token are wanted.
         mark_at: Length at which a snapshot is taken before more is written, or None.
         draws: How a predicting row chooses its next token.
+        urgency: Where there is no place for all in a step, lower comes first.
         served: When a step last had a place for it.
         began_s: When the step that predicted first began, on `perf_counter`'s clock.
     """
 
     predicts = False
+    urgency = 2
 
     resident: Resident
 

@@ -1,9 +1,10 @@
-"""Rounds of work on the device, in one thread.
+"""Steps on the device, one after the other, in one thread.
 
-A round is: the ends of prompts, one token of everyone who is answered, one piece of everyone
-who is heard, and one step of reading back. Each happens in every round in which somebody needs
-it, so none starves another; what does not fit into one step waits for the next round, those
-who waited longest first.
+Before each step everything that was asked for meanwhile is taken in, so whoever comes waits for
+one step at most. The end of a prompt, after which an answer begins, comes first; the kinds of
+steps take turns otherwise: between two tokens of those who are answered there is at most one
+piece of those who are heard and one step each of reading text and recalling speech, and the
+other way round. What does not fit into one step waits for the next of its kind.
 """
 
 from __future__ import annotations
@@ -25,6 +26,9 @@ from agent.errors import EngineError
 log = structlog.get_logger(__name__)
 
 Command = Callable[[], None]
+
+_PATIENCE_ROUNDS = 32
+"""So many rounds of waiting count as much as one step of urgency."""
 
 
 class Attendant(Protocol):
@@ -60,6 +64,7 @@ class Scheduler:
         self.device = device
         self.residency = residency
         self.rounds = 0
+        self._served = dict.fromkeys(Kind, 0)
         self._rows: dict[Row, None] = {}
         self._attendants: dict[Attendant, None] = {}
         self._commands: SimpleQueue[tuple[Command, Attendant] | None] = SimpleQueue()
@@ -137,20 +142,25 @@ class Scheduler:
             _guarded(*posted)
 
     def round(self) -> bool:
-        """One round; whether there was anything to do."""
+        """One step; whether there was anything to do."""
         self.rounds += 1
         for attendant in list(self._attendants):
             _guarded(attendant.before_round, attendant)
         wanted = self._wanted()
-        for kind in Kind:
-            works = _most_urgent(wanted.get(kind, ()), self.device.most_rows(kind))
-            if works:
-                for work in works:
-                    work.row.served = self.rounds
-                self.device.run(kind, works)
+        if wanted:
+            kind = min(wanted, key=lambda kind: self._rank(kind, wanted[kind]))
+            self._served[kind] = self.rounds
+            works = self._most_urgent(wanted[kind], self.device.most_rows(kind))
+            for work in works:
+                work.row.served = self.rounds
+            self.device.run(kind, works)
         for attendant in list(self._attendants):
             _guarded(attendant.after_round, attendant)
         return bool(wanted)
+
+    def _rank(self, kind: Kind, works: Sequence[Work]) -> tuple[bool, int]:
+        begins_answers = kind is Kind.CLOSE and any(work.predicts for work in works)
+        return not begins_answers, self._served[kind]
 
     def _wait(self) -> bool:
         """Commands, then a round; sleeps while there is nothing to do."""
@@ -173,6 +183,23 @@ class Scheduler:
             if work is not None:
                 wanted.setdefault(work.kind, []).append(work)
         return wanted
+
+    def _most_urgent(self, works: Iterable[Work], most: int) -> list[Work]:
+        """Those that somebody waits for, unless others have waited long."""
+
+        def rank(work: Work) -> int:
+            return work.row.urgency * _PATIENCE_ROUNDS + work.row.served
+
+        chosen: list[Work] = []
+        heard: set[Sound] = set()
+        for work in sorted(works, key=rank):
+            if work.kind is Kind.HEAR and work.sound is not None:
+                # A clip is heard once; other rows recall it then.
+                if work.sound in heard:
+                    continue
+                heard.add(work.sound)
+            chosen.append(work)
+        return chosen[:most]
 
     def _next(self, row: Row) -> Work | None:
         try:
@@ -197,17 +224,3 @@ def _guarded(act: Command, by: Attendant) -> None:
     except Exception as error:  # the boundary: one conversation fails, and is in the log
         log.exception("a conversation met a fault")
         by.break_off(EngineError(f"internal error: {type(error).__name__}"))
-
-
-def _most_urgent(works: Iterable[Work], most: int) -> list[Work]:
-    """Those that somebody waits for, then those that waited longest."""
-    chosen: list[Work] = []
-    heard: set[Sound] = set()
-    for work in sorted(works, key=lambda work: (not work.predicts, work.row.served)):
-        if work.kind is Kind.HEAR and work.sound is not None:
-            # A clip is heard once; other rows recall it in the next round.
-            if work.sound in heard:
-                continue
-            heard.add(work.sound)
-        chosen.append(work)
-    return chosen[:most]
