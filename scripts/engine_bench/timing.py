@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import copy
+import os
 import statistics
 import time
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -131,6 +133,7 @@ def measure(bench: Bench, result: dict[str, Any], *, plain: bool) -> None:
     repeats = 20 if gpu else 3
     seconds, histories = ([2.0, 5.0, 15.0, 29.9], [0, 2000, 8000]) if gpu else ([5.0, 29.9], [0])
     rows, context = (64, 1500) if gpu else (2, 300)
+    began = _busy_s()
     times, loads = first_token_times(bench, seconds, histories, repeats)
     result["ttft_by_case_ms"], result["listen_load_by_case"] = times, loads
     result["ttft_ms"] = statistics.median(times.values())
@@ -145,6 +148,15 @@ def measure(bench: Bench, result: dict[str, Any], *, plain: bool) -> None:
         result["ratios"] = {
             key: value / result[key] for key, value in stock.items() if isinstance(value, float)
         }
+    wall, own, everybody = (now - then for now, then in zip(_busy_s(), began, strict=True))
+    result["cores_busy_for_others"] = max(0.0, everybody - own) / wall
+
+
+def _busy_s() -> tuple[float, float, float]:
+    """The clock, and seconds that cores were busy for this process and for everybody."""
+    user, nice, system = Path("/proc/stat").read_text().split()[1:4]
+    everybody = (int(user) + int(nice) + int(system)) / os.sysconf("SC_CLK_TCK")
+    return time.perf_counter(), time.process_time(), everybody
 
 
 def plain_times(
