@@ -136,10 +136,7 @@ class Sampler:
         penalised = [row for row, draws in enumerate(rows) if draws.seen is not None]
         if penalised:
             logits = self._penalise(logits, rows, penalised)
-        if penalised or best is None:
-            chosen = logits.argmax(1)
-        else:
-            chosen = best[: len(rows)].clone()
+        chosen = logits.argmax(1) if penalised or best is None else best[: len(rows)].clone()
         for group, width in self._groups(rows):
             index, picked = self._draw(logits, rows, group, width)
             chosen.index_copy_(0, index, picked)
