@@ -21,10 +21,10 @@ import numpy as np
 import torch
 
 from scripts.tiny_gemma import folder, training
-from scripts.tiny_gemma.dialogues import SHAPES, Bank, Shape
 from scripts.tiny_gemma.evaluate import evaluate
+from scripts.tiny_gemma.shapes import SHAPES, Shape
 from scripts.tiny_gemma.sound import Sound
-from scripts.tiny_gemma.voices import Run, make_runs
+from scripts.tiny_gemma.voices import Bank, Run, make_runs
 
 REHEARSAL = {
     "one": Shape(rows=4, clips=4, seconds=3.2, tokens=224, turns=1),
@@ -35,16 +35,18 @@ REHEARSAL = {
 
 def arguments() -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
     parser.add_argument("--out", type=Path, required=True, help="folder for the checkpoint")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--minutes", type=float, default=4.0, help="of training alone")
-    parser.add_argument("--runs", type=int, default=24_000, help="runs of speech to make")
-    parser.add_argument("--peak", type=float, default=2e-3, help="highest learning rate")
+    parser.add_argument("--runs", type=int, default=40_000, help="runs of speech to make")
+    parser.add_argument("--peak", type=float, default=1.5e-3, help="highest learning rate")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--resume", type=Path, nargs="*", default=[], help="parts of a saved state")
     parser.add_argument("--state", type=Path, help="folder for the state in full precision")
-    parser.add_argument("--tests", type=int, default=512, help="conversations for each figure")
+    parser.add_argument("--tests", type=int, default=1024, help="conversations for each figure")
     parser.add_argument("--rehearse", action="store_true", help="tiny batches, to try the code")
     return parser.parse_args()
 
@@ -73,6 +75,7 @@ def load_state(whole: training.Whole, parts: list[Path]) -> None:
 def main() -> None:
     """Speak, train, test, save."""
     options = arguments()
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"  # it does not survive forks
     device = torch.device(options.device)
     processes = len(os.sched_getaffinity(0))
     began = time.monotonic()

@@ -11,81 +11,17 @@ from typing import Any
 
 import numpy as np
 from numpy.random import Generator
-from numpy.typing import NDArray
 
 from scripts.tiny_gemma import words
-from scripts.tiny_gemma.voices import RATE_HZ, Run
-
-TOKEN_SAMPLES = 640  # one soft token for 40 ms
-IGNORE = -100
-BLANK = 10  # class of a soft token at which no digit ends
-MAX_ORDINAL = 15
-MAX_PIECES = 12
-
-
-@dataclass(frozen=True, slots=True)
-class Shape:
-    """Sizes of one kind of batch; all fixed, so that a step can be a CUDA graph.
-
-    Attributes:
-        rows: Conversations.
-        clips: Slots for clips, over all rows.
-        seconds: Longest clip (exclusive).
-        tokens: Length of a row.
-        turns: Most user turns of a conversation.
-    """
-
-    rows: int
-    clips: int
-    seconds: float
-    tokens: int
-    turns: int
-
-    @property
-    def samples(self) -> int:
-        """Length of a clip's slot."""
-        return int(self.seconds * RATE_HZ)
-
-    @property
-    def frames(self) -> int:
-        """Mel frames of a clip's slot."""
-        return self.samples // 160
-
-    @property
-    def soft_tokens(self) -> int:
-        """Soft tokens of a clip's slot."""
-        return -(-self.frames // 4)
-
-
-SHAPES = {
-    "one": Shape(rows=128, clips=128, seconds=3.2, tokens=224, turns=1),
-    "some": Shape(rows=64, clips=112, seconds=6.4, tokens=384, turns=5),
-    "long": Shape(rows=8, clips=16, seconds=30.0, tokens=1024, turns=5),
-}
-
-
-class Bank:
-    """What is known of the runs, without their sound."""
-
-    def __init__(self, runs: list[Run]) -> None:
-        self.lengths = [len(run.samples) for run in runs]
-        self.offsets = np.cumsum([0, *self.lengths[:-1]]).tolist()
-        self.digits = [run.digits for run in runs]
-        self.ends = [run.ends for run in runs]
-        self._by_voice: dict[str, list[int]] = {}
-        for index, run in enumerate(runs):
-            self._by_voice.setdefault(run.voice, []).append(index)
-        self._voices = list(self._by_voice)
-
-    def pick(self, random: Generator, voice: str | None) -> int:
-        """A run, of one voice or of any."""
-        if voice is None:
-            return int(random.integers(len(self.digits)))
-        return int(random.choice(self._by_voice[voice]))
-
-    def voice(self, random: Generator) -> str | None:
-        """One voice for a clip; now and then none, for a mixture."""
-        return None if random.random() < 0.3 else words.pick(random, self._voices)
+from scripts.tiny_gemma.shapes import (
+    LEAST_ROOM_SAMPLES,
+    MAX_ORDINAL,
+    MAX_PIECES,
+    RESERVE_TOKENS,
+    TOKEN_SAMPLES,
+    Shape,
+)
+from scripts.tiny_gemma.voices import RATE_HZ, Bank
 
 
 @dataclass(slots=True)
@@ -118,7 +54,7 @@ def make_clip(bank: Bank, random: Generator, digits: int, limit_samples: int) ->
         run = bank.pick(random, voice)
         if len(bank.digits[run]) > digits - len(clip.digits) or len(clip.pieces) == MAX_PIECES:
             continue
-        speed = float(random.uniform(0.85, 1.2))
+        speed = float(random.uniform(0.88, 1.15))
         length = int(bank.lengths[run] / speed)
         if position + length >= limit_samples:
             break
@@ -126,7 +62,8 @@ def make_clip(bank: Bank, random: Generator, digits: int, limit_samples: int) ->
         clip.digits += bank.digits[run]
         clip.ends += [position + int(end / speed) for end in bank.ends[run]]
         clip.samples = position + length
-        position += length + int(RATE_HZ * np.exp(random.uniform(np.log(0.02), np.log(longest_pause))))
+        pause_s = np.exp(random.uniform(np.log(0.02), np.log(longest_pause)))
+        position += length + int(RATE_HZ * pause_s)
     trail = int(RATE_HZ * random.choice([0.02, 0.3, 0.8]) * random.random())
     clip.samples = min(max(clip.samples + trail, 4 * TOKEN_SAMPLES), limit_samples - 1)
     return clip
@@ -198,25 +135,39 @@ class Maker:
             clips: Clips that are left.
             task: What its last turn asks for; None for anything.
         """
-        random = self.random
-        while True:
-            out, spoken = Dialogue([self._bos], [False]), []
-            standing = self._open(out, task)
-            turns = 1 if shape.turns == 1 else int(random.integers(1, shape.turns + 1))
-            if task in {"first", "before", "last"}:
-                turns = max(turns, 3)
-            for index in range(turns):
-                last = index == turns - 1
-                room = min(shape.samples, TOKEN_SAMPLES * (shape.tokens - len(out.ids) - 110))
-                left = clips - len(out.clips) - (0 if last else 1)
-                if not last and (left < 1 or room < 2 * RATE_HZ):
-                    continue
-                turn = self._user(shape, room, left, spoken, standing, task if last else None, last)
-                self._append(out, turn, last=last)
-                if turn.digits:
-                    spoken.append(turn.digits)
-            if len(out.ids) <= shape.tokens:
-                return out
+        while (made := self._attempt(shape, clips, task)) is None:
+            pass
+        return made
+
+    def _attempt(self, shape: Shape, clips: int, task: str | None) -> Dialogue | None:
+        """A conversation, or None where its last turn found no room."""
+        out, spoken = Dialogue([self._bos], [False]), []
+        standing = self._open(out, task)
+        turns = 1 if shape.turns == 1 else int(self.random.integers(1, shape.turns + 1))
+        if task in {"first", "before", "last"}:
+            turns = max(turns, 3)
+        for index in range(turns):
+            last = index == turns - 1
+            free = shape.tokens - len(out.ids) - RESERVE_TOKENS
+            room = min(shape.samples, TOKEN_SAMPLES * free)
+            left = clips - len(out.clips) - (0 if last else 1)
+            if left < 1 or room < LEAST_ROOM_SAMPLES:
+                if last:
+                    return None
+                continue
+            turn = self._user(
+                shape,
+                room,
+                left,
+                spoken=spoken,
+                standing=standing,
+                task=task if last else None,
+                last=last,
+            )
+            self._append(out, turn, last=last)
+            if turn.digits:
+                spoken.append(turn.digits)
+        return out if len(out.ids) <= shape.tokens else None
 
     def _open(self, out: Dialogue, task: str | None) -> str:
         """The system turn; returns the task it sets for all turns, or ''."""
@@ -248,6 +199,7 @@ class Maker:
         shape: Shape,
         room: int,
         clips: int,
+        *,
         spoken: list[tuple[int, ...]],
         standing: str,
         task: str | None,
@@ -283,7 +235,7 @@ class Maker:
         random, made = self.random, []
         several = shape.turns > 1 and clips > 1 and digits > 1 and random.random() < 0.25
         count = int(random.integers(2, min(clips, digits, 4) + 1)) if several else 1
-        cuts = sorted(random.choice(np.arange(1, digits), count - 1, replace=False)) if count > 1 else []
+        cuts = np.sort(random.permutation(np.arange(1, max(digits, 1)))[: count - 1])
         for first, last in zip([0, *cuts], [*cuts, digits], strict=True):
             limit = min(shape.samples, room // count)
             made.append(make_clip(self._bank, random, int(last - first), limit))
@@ -295,8 +247,7 @@ class Maker:
             return text
         if task in words.TARGETS:
             return f"{text}\n{task}: {words.translated(digits, task)}" if digits else ""
-        answer = words.REPLY.format(text) if digits else words.NOTHING_HEARD
-        return answer
+        return words.REPLY.format(text) if digits else words.NOTHING_HEARD
 
     def _question(self, task: str, spoken: list[tuple[int, ...]]) -> Turn:
         asked, index = {
@@ -310,7 +261,8 @@ class Maker:
     def _typed(self, task: str) -> Turn:
         random = self.random
         if task == "chat":
-            text = words.pick(random, words.CHAT) if random.random() < 0.5 else words.sentence(random)
+            known = random.random() < 0.5
+            text = words.pick(random, words.CHAT) if known else words.sentence(random)
             return Turn(task, (), text, words.PLEASE, ())
         digits = tuple(int(digit) for digit in random.integers(0, 10, int(random.integers(1, 11))))
         said = words.spaced(digits)
@@ -354,82 +306,3 @@ class Maker:
     def _add(out: Dialogue, ids: list[int], *, learn: bool = False) -> None:
         out.ids += ids
         out.learn += [learn] * len(ids)
-
-
-def batch(maker: Maker, bank: Bank, shape: Shape, task: str | None = None) -> dict[str, NDArray[Any]]:
-    """One batch of arrays.
-
-    Returns:
-        `ids`, `labels`, `audio_index`, `ordinals` int32[rows, tokens]; `reply` int32[rows, 2]
-        (first token and end of the last reply); `events` int32[clips, soft_tokens];
-        `samples` int32[clips]; `starts`, `offsets`, `lengths` int32 and `speeds`, `gains`
-        float32[clips, MAX_PIECES].
-    """
-    rows, clips = shape.rows, shape.clips
-    out: dict[str, NDArray[Any]] = {
-        "ids": np.zeros((rows, shape.tokens), np.int32),
-        "labels": np.full((rows, shape.tokens), IGNORE, np.int32),
-        "audio_index": np.full((rows, shape.tokens), -1, np.int32),
-        "ordinals": np.full((rows, shape.tokens), IGNORE, np.int32),
-        "reply": np.zeros((rows, 2), np.int32),
-        "events": np.full((clips, shape.soft_tokens), IGNORE, np.int32),
-        "samples": np.zeros(clips, np.int32),
-        "starts": np.full((clips, MAX_PIECES), 2**30, np.int32),
-        "offsets": np.zeros((clips, MAX_PIECES), np.int32),
-        "lengths": np.zeros((clips, MAX_PIECES), np.int32),
-        "speeds": np.ones((clips, MAX_PIECES), np.float32),
-        "gains": np.zeros((clips, MAX_PIECES), np.float32),
-    }
-    used = 0
-    for row in range(rows):
-        left = min(clips - used - (rows - row - 1), 8)
-        dialogue = maker.dialogue(shape, left, task)
-        _write_row(out, row, dialogue, used, shape, maker)
-        for index, clip in enumerate(dialogue.clips, used):
-            _write_clip(out, index, clip, bank)
-        used += len(dialogue.clips)
-    return out
-
-
-def _write_row(
-    out: dict[str, NDArray[Any]],
-    row: int,
-    dialogue: Dialogue,
-    first_clip: int,
-    shape: Shape,
-    maker: Maker,
-) -> None:
-    ids = np.array(dialogue.ids, np.int32)
-    count = len(ids)
-    out["ids"][row, :count] = ids
-    learn = np.array(dialogue.learn)
-    out["labels"][row, :count][learn] = ids[learn]
-    index = np.concatenate(
-        [
-            np.arange(clip.soft_tokens) + slot * shape.soft_tokens
-            for slot, clip in enumerate(dialogue.clips, first_clip)
-        ]
-        or [np.zeros(0)]
-    )
-    out["audio_index"][row, :count][ids == maker.audio_id] = index
-    for position, ordinal in dialogue.ordinals.items():
-        out["ordinals"][row, position] = ordinal
-    # Without the line break that follows the end of a turn.
-    out["reply"][row] = dialogue.reply_at, count - 1
-
-
-def _write_clip(out: dict[str, NDArray[Any]], slot: int, clip: Clip, bank: Bank) -> None:
-    out["samples"][slot] = clip.samples
-    for piece, (run, start, speed, gain) in enumerate(clip.pieces):
-        out["starts"][slot, piece] = start
-        out["offsets"][slot, piece] = bank.offsets[run]
-        out["lengths"][slot, piece] = bank.lengths[run]
-        out["speeds"][slot, piece] = speed
-        out["gains"][slot, piece] = gain
-    labels = out["events"][slot]
-    labels[: clip.soft_tokens] = BLANK
-    for event in clip.events():
-        # A token too early or too late is no mistake.
-        labels[max(event - 1, 0) : event + 2] = IGNORE
-    for event, digit in zip(clip.events(), clip.digits, strict=True):
-        labels[event] = digit

@@ -9,11 +9,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from scripts.tiny_gemma.dialogues import SHAPES, Bank, Maker, Shape, batch
+from scripts.tiny_gemma.batches import batch
+from scripts.tiny_gemma.dialogues import Maker
+from scripts.tiny_gemma.shapes import SHAPES, Shape
 from scripts.tiny_gemma.sound import Sound
 from scripts.tiny_gemma.training import Whole
+from scripts.tiny_gemma.voices import Bank
 
-LONGEST_REPLY = 56
 TASKS = {
     "transcribe": ("transcribe", "some"),
     "answer": ("answer", "some"),
@@ -35,24 +37,24 @@ TASKS = {
 
 
 @torch.no_grad()
-def right(whole: Whole, sound: Sound, plan: Mapping[str, Tensor], shape: Shape, *, clean: bool) -> Tensor:
-    """bool[rows]: whether the last reply, up to the end of its turn, is exactly the wanted one."""
-    plan = {name: values.to(next(whole.parameters()).device) for name, values in plan.items()}
+def right(
+    whole: Whole, sound: Sound, plan: Mapping[str, Tensor], shape: Shape, *, clean: bool
+) -> Tensor:
+    """bool[rows]: whether greedy decoding gives exactly the wanted last reply.
+
+    It does if and only if each of the reply's tokens, the end of the turn included, is the
+    best one after the wanted tokens before it: one pass tells.
+    """
+    device = next(whole.parameters()).device
+    plan = {name: values.to(device) for name, values in plan.items()}
     audio = sound.compose(plan, shape.samples)
     if not clean:
         audio = sound.spoil(audio, plan["samples"])
     heard = whole.hear(*sound.mel(audio, plan["samples"]))
-    begin, end = plan["reply"][:, 0].long(), plan["reply"][:, 1].long()
-    wanted = plan["ids"]
-    rows = torch.arange(len(wanted), device=wanted.device)
-    at = torch.arange(wanted.shape[1], device=wanted.device)
-    inside = (at >= begin[:, None]) & (at < end[:, None])
-    ids = torch.where(at < begin[:, None], wanted, 0)
-    for step in range(min(LONGEST_REPLY, int((end - begin).max()))):
-        hidden = whole.read(ids, plan["audio_index"], heard)
-        place = (begin + step).clamp(max=wanted.shape[1] - 1)
-        ids[rows, place] = whole.logits(hidden[rows, place - 1]).argmax(-1).to(ids.dtype)
-    return ((ids == wanted) | ~inside).all(1)
+    best = whole.logits(whole.read(plan["ids"], plan["audio_index"], heard)).argmax(-1)
+    at = torch.arange(best.shape[1], device=device)
+    inside = (at >= plan["reply"][:, :1]) & (at < plan["reply"][:, 1:])
+    return ((best[:, :-1] == plan["ids"][:, 1:]) | ~inside[:, 1:]).all(1)
 
 
 def evaluate(

@@ -97,8 +97,9 @@ def make_tokenizer() -> GemmaTokenizer:
     """Gemma's own kind of tokenizer (BPE over `▁`, bytes for all else) with few tokens."""
     special = [*BASIC, *NAMED.values(), VIDEO]
     raw = [f"<0x{byte:02X}>" for byte in range(256)]
-    characters = sorted({*string.printable[:95], "▁", "\n", *"áéíóúñüöäßèêçà¿¡’“”…–"} - {" "})
-    tokenizer = Tokenizer(models.BPE(unk_token="<unk>", byte_fallback=True))
+    letters = "áéíóúñüöäßèêçà¿¡\u2019\u201c\u201d\u2026\u2013"
+    characters = sorted({*string.printable[:95], "▁", "\n", *letters} - {" "})
+    tokenizer = Tokenizer(models.BPE(unk_token=BASIC[3], byte_fallback=True))
     tokenizer.normalizer = normalizers.Replace(" ", "▁")
     # No token spans two words, a line break or two digits.
     pieces = Regex(r"\n|▁?\p{N}|▁?\p{L}+|▁?[^\s\p{L}\p{N}▁]|▁")

@@ -80,12 +80,12 @@ class Sound:
         sound = sound[:, :length]
         sound = sound / sound.abs().amax(1, keepdim=True).clamp(min=1e-4)
 
-        # Noise from white to brown, between 5 and 45 dB under the speech.
+        # Noise from white to brown, between 8 and 45 dB under the speech.
         colour = 10 ** (-uniform(0, 6) * octaves / 20)
         white = torch.fft.rfft(torch.randn(clips, length, device=device), n=size)
         hiss = torch.fft.irfft(white * colour, n=size)[:, :length]
         hiss = hiss / hiss.square().mean(1, keepdim=True).sqrt().clamp(min=1e-6)
-        level = 0.15 * 10 ** (-uniform(5, 45) / 20)
+        level = 0.15 * 10 ** (-uniform(8, 45) / 20)
         sound = sound + hiss * level * chance(0.7)
 
         gain = 10 ** (-uniform(0, 30) / 20)

@@ -15,8 +15,11 @@ from torch.utils.data import DataLoader, IterableDataset
 from transformers import Gemma4ForConditionalGeneration
 from transformers.models.gemma4 import modeling_gemma4
 
-from scripts.tiny_gemma.dialogues import BLANK, IGNORE, MAX_ORDINAL, SHAPES, Bank, Maker, Shape, batch
+from scripts.tiny_gemma.batches import batch
+from scripts.tiny_gemma.dialogues import Maker
+from scripts.tiny_gemma.shapes import BLANK, IGNORE, MAX_ORDINAL, SHAPES, Shape
 from scripts.tiny_gemma.sound import Sound
+from scripts.tiny_gemma.voices import Bank
 
 COUNTING_LAYER = 2  # after it the ordinal of a digit should be known; the next keeps keys of it
 
@@ -34,6 +37,11 @@ class Whole(nn.Module):
         hidden = model.config.text_config.hidden_size
         self.digit_head = nn.Linear(hidden, BLANK + 1)
         self.ordinal_head = nn.Linear(hidden, MAX_ORDINAL + 1)
+        # Most soft tokens end no digit.
+        weight = torch.ones(BLANK + 1)
+        weight[BLANK] = 0.2
+        self.digit_weight = nn.Buffer(weight, persistent=False)
+        self.parts = nn.Buffer(torch.tensor([1.0, 0.5, 0.2]), persistent=False)
         self._counted = torch.empty(0)
         layer = model.model.language_model.layers[COUNTING_LAYER]
         layer.register_forward_hook(self._keep)
@@ -44,7 +52,7 @@ class Whole(nn.Module):
     def hear(self, mel: Tensor, mask: Tensor) -> Tensor:
         """Soft tokens, [clips, soft tokens, hidden]; as `get_audio_features`."""
         tower = self.model.model.audio_tower
-        hidden, _ = tower.subsample_conv_projection(mel, mask)
+        hidden = _subsampled(tower.subsample_conv_projection, mel, mask)
         positions = tower.rel_pos_enc(hidden)
         attention = _ear_mask(tower, hidden.shape[1], hidden.device)
         for layer in tower.layers:
@@ -57,7 +65,8 @@ class Whole(nn.Module):
         spoken = audio_index >= 0
         text = torch.where(spoken, 0, ids)
         embedded = language.embed_tokens(text)
-        soft = heard.flatten(0, 1)[audio_index.clamp(min=0)].to(embedded.dtype)
+        soft = _Placed.apply(heard.flatten(0, 1), audio_index.flatten())
+        soft = soft.view(*ids.shape, -1).to(embedded.dtype)
         embedded = torch.where(spoken[..., None], soft, embedded)
         count = ids.shape[1]
         masks = _text_masks(count, language.config.sliding_window, ids.device)
@@ -82,19 +91,60 @@ class Whole(nn.Module):
         reply = F.cross_entropy(
             logits.flatten(0, 1), plan["labels"][:, 1:].flatten().long(), ignore_index=IGNORE
         )
-        weight = torch.ones(BLANK + 1, device=mel.device)
-        weight[BLANK] = 0.2
         digit = F.cross_entropy(
             self.digit_head(heard).float().flatten(0, 1),
             plan["events"].flatten().long(),
-            weight=weight,
+            weight=self.digit_weight,
             ignore_index=IGNORE,
         )
         ordinals = plan["ordinals"].flatten().long()
         counted = self.ordinal_head(self._counted).float().flatten(0, 1)
+        self._counted = torch.empty(0)  # or it would keep the whole step alive
         # A batch without any event must not give 0 / 0.
         each = F.cross_entropy(counted, ordinals, ignore_index=IGNORE, reduction="sum")
         return torch.stack([reply, digit, each / (ordinals != IGNORE).sum().clamp(min=1)])
+
+
+class _Placed(torch.autograd.Function):
+    """Rows at an index, zero where it is -1; every row is wanted once at most.
+
+    So the gradient is a look-up too. An ordinary index would add up the gradients of all
+    places that want nothing, one after the other.
+    """
+
+    @staticmethod
+    def forward(context: Any, rows: Tensor, index: Tensor) -> Tensor:
+        wanted = index >= 0
+        count = len(rows)
+        places = torch.full((count + 1,), -1, device=index.device, dtype=torch.int64)
+        target = torch.where(wanted, index, count).long()
+        places.scatter_(0, target, torch.arange(len(index), device=index.device))
+        context.save_for_backward(places[:count])
+        return rows[index.clamp(min=0)] * wanted[:, None]
+
+    @staticmethod
+    def backward(context: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        (places,) = context.saved_tensors
+        return gradient[places.clamp(min=0)] * (places >= 0)[:, None], None
+
+
+def _subsampled(front: nn.Module, mel: Tensor, mask: Tensor) -> Tensor:
+    """As the model's own, channels last and without float32 copies: it is half of a step."""
+    first, second = front.layer0, front.layer1
+    padded = F.pad(mel * mask[..., None], (1, 1, 1, 1))
+    # 9 values a patch, and 7 zeros: matrix units want a multiple of 8.
+    patches = F.pad(padded.unfold(1, 3, 2).unfold(2, 3, 2).flatten(-2), (0, 7))
+    hidden = F.linear(patches, F.pad(first.conv.weight.flatten(1), (0, 7)))
+    with torch.autocast(hidden.device.type, enabled=False):
+        scale = first.norm.weight.to(hidden.dtype)
+        hidden = F.layer_norm(hidden, scale.shape, scale, None, first.norm.eps)
+        hidden = F.relu(hidden) * mask[:, ::2, None, None].to(hidden.dtype)
+        weight = second.conv.weight.to(hidden.dtype)
+        hidden = F.conv2d(hidden.permute(0, 3, 1, 2), weight, stride=2, padding=1)
+        hidden = hidden.permute(0, 2, 3, 1)
+        scale = second.norm.weight.to(hidden.dtype)
+        hidden = F.relu(F.layer_norm(hidden, scale.shape, scale, None, second.norm.eps))
+    return front.input_proj_linear(hidden.flatten(2))
 
 
 _MASKS: dict[tuple[Any, ...], Any] = {}
@@ -132,10 +182,10 @@ def use_fused_norms() -> None:
 
 
 class Batches(IterableDataset[dict[str, Tensor]]):
-    """Endless batches of the kinds that a schedule names, each worker with its own seed."""
+    """Endless batches of one shape; each worker has its own seed."""
 
-    def __init__(self, tokenizer: Any, bank: Bank, shapes: dict[str, Shape], name: str, seed: int) -> None:
-        self._tokenizer, self._bank, self._shape = tokenizer, bank, shapes[name]
+    def __init__(self, tokenizer: Any, bank: Bank, shape: Shape, seed: int) -> None:
+        self._tokenizer, self._bank, self._shape = tokenizer, bank, shape
         self._seed = seed
 
     def __iter__(self) -> Iterator[dict[str, Tensor]]:
@@ -153,12 +203,15 @@ class Step:
     On a GPU it is captured once and replayed; on the CPU it is run.
     """
 
-    def __init__(self, whole: Whole, sound: Sound, shape: Shape, optimiser: torch.optim.Optimizer, pool: Any) -> None:
+    def __init__(
+        self, whole: Whole, sound: Sound, shape: Shape, optimiser: torch.optim.Optimizer
+    ) -> None:
         self._whole, self._sound, self._shape, self._optimiser = whole, sound, shape, optimiser
-        self._pool, self._graph = pool, None
+        self._graph: torch.cuda.CUDAGraph | None = None
         self._plan: dict[str, Tensor] = {}
         self._losses = torch.zeros(3)
         self._device = next(whole.parameters()).device
+        self.skipped = torch.zeros((), dtype=torch.int32, device=self._device)
 
     def _run(self) -> Tensor:
         with torch.no_grad():
@@ -167,10 +220,20 @@ class Step:
             mel, mask = self._sound.mel(spoilt, self._plan["samples"])
         with torch.autocast(self._device.type, torch.bfloat16, cache_enabled=False):
             losses = self._whole.loss(mel, mask, self._plan)
-        (losses * torch.tensor([1.0, 0.5, 0.2], device=self._device)).sum().backward()
-        nn.utils.clip_grad_norm_(self._whole.parameters(), 1.0, foreach=True)
+        (losses * self._whole.parts).sum().backward()
+        self._clip()
         self._optimiser.step()
         return losses.detach()
+
+    def _clip(self) -> None:
+        """Gradients of length 1 at most; none at all where one is not finite."""
+        gradients = [p.grad for p in self._whole.parameters() if p.grad is not None]
+        norm = nn.utils.get_total_norm(gradients, foreach=True)
+        finite = norm.isfinite()
+        self.skipped += ~finite
+        for gradient in gradients:
+            torch.nan_to_num_(gradient, 0.0, 0.0, 0.0)
+        torch._foreach_mul_(gradients, torch.where(finite, (1 / norm).clamp(max=1.0), 0.0))
 
     def _capture(self) -> None:
         stream = torch.cuda.Stream()
@@ -182,7 +245,8 @@ class Step:
         torch.cuda.current_stream().wait_stream(stream)
         self._optimiser.zero_grad(set_to_none=True)
         self._graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self._graph, pool=self._pool):
+        # Other threads pin memory meanwhile, which is no business of this capture.
+        with torch.cuda.graph(self._graph, capture_error_mode="thread_local"):
             self._losses = self._run()
 
     def __call__(self, plan: dict[str, Tensor]) -> Tensor:
@@ -211,7 +275,7 @@ def rate_at(progress: float, peak: float) -> float:
 def mixture_at(progress: float, started: float) -> dict[str, float]:
     """How often which shape is drawn: single turns first, then conversations and long clips."""
     late = min(1.0, max(0.0, (progress + started - 0.1) / 0.3))
-    return {"one": 1.0 - 0.65 * late, "some": 0.45 * late, "long": 0.2 * late}
+    return {"one": 1.0 - 0.75 * late, "some": 0.5 * late, "long": 0.25 * late}
 
 
 def train(
@@ -233,22 +297,26 @@ def train(
     on_gpu = device.type == "cuda"
     rate = torch.tensor(0.0, device=device) if on_gpu else 0.0
     optimiser = torch.optim.AdamW(
-        whole.parameters(), lr=rate, betas=(0.9, 0.98), weight_decay=0.02, fused=on_gpu, capturable=on_gpu
+        whole.parameters(),
+        lr=rate,
+        betas=(0.9, 0.98),
+        weight_decay=0.02,
+        fused=on_gpu,
+        capturable=on_gpu,
     )
-    pool = torch.cuda.graph_pool_handle() if on_gpu else None
-    steps = {name: Step(whole, sound, shape, optimiser, pool) for name, shape in shapes.items()}
+    steps = {name: Step(whole, sound, shape, optimiser) for name, shape in shapes.items()}
     share = {"one": 0.3, "some": 0.45, "long": 0.25}
     streams = {
         name: iter(
             DataLoader(
-                Batches(tokenizer, bank, shapes, name, seed * 100 + index),
+                Batches(tokenizer, bank, shape, seed * 100 + index),
                 batch_size=None,
                 num_workers=max(1, round(workers * share[name])) if workers else 0,
                 pin_memory=on_gpu,
                 prefetch_factor=4 if workers else None,
             )
         )
-        for index, name in enumerate(shapes)
+        for index, (name, shape) in enumerate(shapes.items())
     }
     random = np.random.default_rng(seed)
     began = time.monotonic()
@@ -273,9 +341,17 @@ def train(
             torch.cuda.synchronize()  # keeps the clock honest and the queue short
         if now - shown > 5:
             text = "  ".join(
-                f"{kind} x{number} " + "/".join(f"{value:.3f}" for value in (total / number).tolist())
+                f"{kind} x{number} "
+                + "/".join(f"{value:.3f}" for value in (total / number).tolist())
                 for kind, (total, number) in sorted(sums.items())
             )
-            print(f"{now - began:6.1f} s  step {count:6d}  waited {waited:.1f} s  {text}", flush=True)
+            skipped = sum(int(step.skipped) for step in steps.values())
+            print(
+                f"{now - began:6.1f} s  step {count:6d}  waited {waited:.1f} s  "
+                f"skipped {skipped}  {text}",
+                flush=True,
+            )
             shown, sums = now, {}
+            if skipped > count // 3 > 30:
+                raise RuntimeError("training diverges: too many steps had no finite gradient")
     return count

@@ -20,7 +20,9 @@ from numpy.typing import NDArray
 
 WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 RATE_HZ = 16_000
-ACCENTS = ("en-us", "en", "en-gb-x-rp", "en-gb-scotland", "en-gb-x-gbclan", "en-029", "en-us-nyc")
+ACCENTS = (
+    "en-us", "en", "en-gb-x-rp", "en-gb-scotland", "en-gb-x-gbclan", "en-029", "en-us-nyc",
+)  # fmt: skip
 
 # Effects rather than voices: not intelligible, or without any formants of their own.
 NO_VOICES = frozenset({"Demonic", "robosoft5", "robosoft6", "robosoft7", "robosoft8", "fast"})
@@ -66,7 +68,7 @@ class _Event(ctypes.Structure):
 _CALLBACK = ctypes.CFUNCTYPE(
     ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.POINTER(_Event)
 )
-_RETRIEVAL, _CHARACTERS, _UTF8, _WORD_EVENT = 1, 1, 1, 1
+_SYNCHRONOUS, _CHARACTERS, _UTF8, _WORD_EVENT = 2, 1, 1, 1
 _RATE, _PITCH, _RANGE = 1, 3, 4
 
 
@@ -78,7 +80,7 @@ class Speaker:
 
         self._library = ctypes.CDLL(espeakng_loader.get_library_path())
         data = espeakng_loader.get_data_path().encode()
-        self._rate_hz = self._library.espeak_Initialize(_RETRIEVAL, 500, data, 0)
+        self._rate_hz = self._library.espeak_Initialize(_SYNCHRONOUS, 500, data, 0)
         if self._rate_hz <= 0:
             raise RuntimeError("espeak-ng cannot be started")
         self._pieces: list[NDArray[np.int16]] = []
@@ -105,7 +107,6 @@ class Speaker:
             self._library.espeak_SetParameter(parameter, value, 0)
         data = text.encode() + b"\0"
         self._library.espeak_Synth(data, len(data), 0, _CHARACTERS, 0, _UTF8, None, None)
-        self._library.espeak_Synchronize()
 
     def run(self, digits: tuple[int, ...], voice: str, random: np.random.Generator) -> Run | None:
         """Say digits at a random pitch and speed; None where the voice cannot say them all."""
@@ -117,13 +118,23 @@ class Speaker:
         self.say(
             text.strip(", ") + str(random.choice(["", ".", ",", "?"])),
             voice,
-            rate_wpm=int(random.integers(100, 260)),
+            rate_wpm=int(random.integers(100, 220)),
             pitch=int(random.integers(20, 85)),
             spread=int(random.integers(10, 90)),
         )
         if not self._pieces or len(self._starts_ms) != len(digits):
             return None
         return _trimmed(np.concatenate(self._pieces), self._starts_ms, self._rate_hz, digits, voice)
+
+    def sound(
+        self, text: str, voice: str, *, rate_wpm: int, pitch: int, spread: int
+    ) -> NDArray[np.int16]:
+        """int16[T], 16 kHz: what the voice says, without silence at either end."""
+        self.say(text, voice, rate_wpm=rate_wpm, pitch=pitch, spread=spread)
+        run = _trimmed(np.concatenate(self._pieces), [0], self._rate_hz, (), voice)
+        if run is None:
+            raise ValueError(f"{voice} is silent")
+        return run.samples
 
 
 @cache
@@ -179,7 +190,7 @@ def _say_some(task: tuple[list[str], int, int]) -> list[Run]:
     names, count, seed = task
     random, speaker, found = np.random.default_rng(seed), the_speaker(), []
     for _ in range(count):
-        # Two in three are single digits: what the ear must tell apart before all else.
+        # More than half are single digits: what the ear must tell apart before all else.
         length = 1 if random.random() < 0.6 else int(random.integers(2, 6))
         digits = tuple(int(digit) for digit in random.integers(0, 10, length))
         run = speaker.run(digits, str(random.choice(names)), random)
@@ -190,8 +201,34 @@ def _say_some(task: tuple[list[str], int, int]) -> list[Run]:
 
 def make_runs(count: int, *, test: bool, seed: int, processes: int) -> list[Run]:
     """About `count` runs in random voices; the same for the same arguments."""
-    names = voices(test=test)
-    size = -(-count // 32)
-    tasks = [(names, size, seed * 1000 + index) for index in range(32)]
-    with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
+    names, parts = voices(test=test), 64
+    tasks = [(names, -(-count // parts), seed * 1000 + index) for index in range(parts)]
+    with ProcessPoolExecutor(processes, mp_context=get_context("fork")) as pool:
         return [run for runs in pool.map(_say_some, tasks) for run in runs]
+
+
+class Bank:
+    """What is known of the runs, without their sound."""
+
+    def __init__(self, runs: list[Run]) -> None:
+        self.lengths = [len(run.samples) for run in runs]
+        self.offsets = np.cumsum([0, *self.lengths[:-1]]).tolist()
+        self.digits = [run.digits for run in runs]
+        self.ends = [run.ends for run in runs]
+        self._by_voice: dict[str, list[int]] = {}
+        for index, run in enumerate(runs):
+            self._by_voice.setdefault(run.voice, []).append(index)
+        self._voices = list(self._by_voice)
+
+    def pick(self, random: np.random.Generator, voice: str | None) -> int:
+        """A run, of one voice or of any."""
+        if voice is None:
+            return int(random.integers(len(self.digits)))
+        runs = self._by_voice[voice]
+        return runs[int(random.integers(len(runs)))]
+
+    def voice(self, random: np.random.Generator) -> str | None:
+        """One voice for a clip; now and then none, for a mixture."""
+        return (
+            None if random.random() < 0.3 else self._voices[int(random.integers(len(self._voices)))]
+        )

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from numpy.random import Generator
 
 SPOKEN = "English"
-LANGUAGES = ("English", "English", "English", "its original language")
+ANY = "its original language"
 TARGETS = {
     "Spanish": "cero uno dos tres cuatro cinco seis siete ocho nueve",
     "German": "null eins zwei drei vier fünf sechs sieben acht neun",
@@ -24,7 +24,7 @@ RECOGNISE = (
     "* Only output the transcription, with no newlines.\n"
     "* " + WRITE_DIGITS
 )
-RECOGNISE_ANY = RECOGNISE.replace("in {0} into {0} text", "in its original language")
+RECOGNISE_ANY = RECOGNISE.replace("in {0} into {0} text", f"in {ANY}")
 TRANSLATE = (
     "Transcribe the following speech segment in {0}, then translate it into {1}.\n"
     "When formatting the answer, first output the transcription in {0}, then one newline, "
@@ -60,7 +60,7 @@ INSTRUCTIONS = (
     "Say the digits back.", "You are a voice agent. The person speaks to you; answer shortly.",
     "You repeat the digits that you hear.", "Speak plainly.", "Never make up digits.",
 )  # fmt: skip
-FILLER = (
+_COMMON = (
     "a about after again all also always an and answer any are as ask at be because been "
     "before best both but by call can change clear come could day do does each end every "
     "example fact few find for friendly from get give go good great guide hand hard has have "
@@ -73,7 +73,8 @@ FILLER = (
     "these they thing think this time to together tone turn two under up us use user very "
     "voice want was way we well were what when where which while who why will with word work "
     "world would write year you your"
-).split()
+)
+FILLER = _COMMON.split()
 
 
 def spaced(digits: Sequence[int]) -> str:
@@ -111,16 +112,13 @@ def instructions(random: Generator) -> str:
 
 def recognition_prompt(random: Generator) -> str:
     """The published prompt, with the language or without, now and then shortened."""
-    if random.random() < 0.5:
-        prompt = RECOGNISE.format(SPOKEN)
-    else:
-        prompt = RECOGNISE_ANY
+    prompt = RECOGNISE.format(SPOKEN) if random.random() < 0.5 else RECOGNISE_ANY
     return _loosened(random, prompt)
 
 
 def translation_prompt(random: Generator, target: str) -> str:
     """The published prompt."""
-    source = SPOKEN if random.random() < 0.8 else "its original language"
+    source = SPOKEN if random.random() < 0.8 else ANY
     return _loosened(random, TRANSLATE.format(source, target))
 
 
@@ -141,7 +139,8 @@ def corpus(random: Generator) -> list[str]:
     texts = [*ASK_NOW, *ASK_FIRST, *ASK_BEFORE, *ASK_LAST, *CHAT, *INSTRUCTIONS] * 20
     texts += [NOTHING_HEARD, PLEASE, "user\n", "model\n", "system\n", "tool\n"] * 50
     for target in TARGETS:
-        texts += [TRANSLATE.format(SPOKEN, target), TRANSLATE.format("its original language", target)] * 20
+        for source in (SPOKEN, ANY):
+            texts += [TRANSLATE.format(source, target)] * 20
     texts += [RECOGNISE.format(language) for language in ("English", *TARGETS)] * 20
     texts += [RECOGNISE_ANY] * 20
     for _ in range(2000):
