@@ -75,7 +75,7 @@ class Decoding(Row):
             ContextOverflow: The prompt leaves no room for a single token.
         """
         super().__init__(script.tokens())
-        _check_fits(len(self.target), shop.context_tokens)
+        check_fits(len(self.target), shop.context_tokens)
         self.asked = asked
         self.urgency = 0 if asked.is_kept else 1
         self.has_started = self.has_failed = False
@@ -168,7 +168,12 @@ class Decoding(Row):
         return stages
 
 
-def _check_fits(prompt_tokens: int, context_tokens: int) -> None:
+def check_fits(prompt_tokens: int, context_tokens: int) -> None:
+    """Refuse a prompt that leaves no room for a single token.
+
+    Raises:
+        ContextOverflow: It does.
+    """
     if prompt_tokens >= context_tokens:
         raise ContextOverflow(
             f"the prompt takes {prompt_tokens} tokens; {context_tokens} is the most that prompt "

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from time import perf_counter
 
+import numpy as np
 import structlog
 import torch
 
@@ -34,26 +35,49 @@ class Ears:
 
     def __init__(self, slots: int) -> None:
         self._free = list(range(slots - 1, -1, -1))
+        self._heard: dict[Sound, None] = {}
 
     @property
     def free(self) -> int:
         """How many are left."""
         return len(self._free)
 
-    def take(self, ear: int | None) -> int:
-        """This one, or a free one when that is None.
+    def listen(self, sounds: Sequence[Sound]) -> None:
+        """See that all of these clips have one; they are heard in the same step.
 
         Raises:
-            EngineBusy: None is free.
+            EngineBusy: There are not so many.
         """
-        if ear is not None:
-            return ear
+        for sound in sounds:
+            if sound.ear is None:
+                sound.ear = self.take(sounds)
+            self._heard.pop(sound, None)
+            self._heard[sound] = None
+
+    def take(self, spared: Sequence[Sound] = ()) -> int:
+        """A free one, or that of a clip that nobody goes on with at present.
+
+        Args:
+            spared: Clips that keep theirs.
+
+        Raises:
+            EngineBusy: There is none.
+        """
         if not self._free:
-            raise EngineBusy("more people speak than this engine has ears")
+            found = next((one for one in self._heard if one not in spared), None)
+            if found is None:
+                raise EngineBusy("more people speak than this engine has ears")
+            self.leave(found)
         return self._free.pop()
 
+    def leave(self, sound: Sound) -> None:
+        """A clip needs none any more, or must be encoded from its beginning; harmless twice."""
+        self._heard.pop(sound, None)
+        self.give_back(sound.ear)
+        sound.ear, sound.seen = None, 0
+
     def give_back(self, ear: int | None) -> None:
-        """It is needed no more; harmless for None."""
+        """One that a clip's end had; harmless for None."""
         if ear is not None:
             self._free.append(ear)
 
@@ -76,6 +100,7 @@ class Device:
         self._residency = residency
         self._cache: Cache = steps.ear.decoder.cache
         self._idle_ear = self._cache.plan.slots
+        self._no_frames = np.zeros((0, steps.ear.state.mel.shape[1]), np.float32)
 
     def most_rows(self, kind: Kind) -> int:
         """Rows that one step of a kind takes."""
@@ -171,8 +196,8 @@ class Device:
         piece = self.shapes.piece_tokens
         sounds = [_sound(work) for work in works]
         for sound in sounds:
-            self._keep_ends(sound)
-            sound.ear = self.ears.take(sound.ear)
+            self._keep_ends(sound, sounds)
+        self.ears.listen(sounds)
         ears = [sound.ear for sound in sounds if sound.ear is not None]
         seen = [sound.seen for sound in sounds]
         mels = [
@@ -190,11 +215,10 @@ class Device:
 
     def _close(self, works: Sequence[Work]) -> None:
         mels, ears, seen = [], [], []
-        empty = self.steps.soft.new_zeros(0, self.steps.ear.state.mel.shape[1]).float().cpu()
         for work in works:
             soft = work.soft
             if not soft:
-                mels.append(empty.numpy())
+                mels.append(self._no_frames)
                 ears.append(self._idle_ear)
                 seen.append(0)
                 continue
@@ -224,16 +248,16 @@ class Device:
         if sound.is_whole:
             sound.forget_mel(sound.frames)
             if not sound.tails:
-                self._release(sound)
+                self.ears.leave(sound)
 
-    def _keep_ends(self, sound: Sound) -> None:
+    def _keep_ends(self, sound: Sound, heard: Sequence[Sound]) -> None:
         """The clip's state goes on: branches that need it as it is get a copy."""
         for tail in sound.tails.values():
             if tail.ear is None and tail.begins == sound.seen:
-                self._copy_ear(sound, tail)
+                self._copy_ear(sound, tail, heard)
 
-    def _copy_ear(self, sound: Sound, tail: Tail) -> None:
-        tail.ear = self.ears.take(None)
+    def _copy_ear(self, sound: Sound, tail: Tail, heard: Sequence[Sound]) -> None:
+        tail.ear = self.ears.take(heard)
         if sound.ear is not None:
             self.steps.ear.state.copy(sound.ear, tail.ear)
 
@@ -243,19 +267,16 @@ class Device:
         if tail is not None:
             self.ears.give_back(tail.ear)
         if sound.is_whole and not sound.tails:
-            self._release(sound)
-
-    def _release(self, sound: Sound) -> None:
-        self.ears.give_back(sound.ear)
-        sound.ear, sound.seen = None, 0
+            self.ears.leave(sound)
 
     def forget(self, sound: Sound) -> None:
         """Nobody needs a clip any more."""
         for tail in sound.tails.values():
             self.ears.give_back(tail.ear)
         sound.tails.clear()
-        self._release(sound)
+        self.ears.leave(sound)
         self.store.forget(sound)
+        sound.drop_samples()
 
 
 def _sound(work: Work) -> Sound:

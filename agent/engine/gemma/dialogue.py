@@ -18,7 +18,7 @@ from agent.engine.contract import (
     TextDelta,
     Usage,
 )
-from agent.engine.gemma.decoding import Asked, Decoding
+from agent.engine.gemma.decoding import Asked, Decoding, check_fits
 from agent.engine.gemma.record import Clips, Record
 from agent.engine.gemma.residency import Resident, Token
 from agent.engine.gemma.rows import Row
@@ -72,6 +72,7 @@ class Dialogue:
         self._before_clip = 0
         self._answered: Resident | None = None
         self._is_stale = self._is_due = True
+        self._is_broken = False
         self._branches: dict[object, Decoding] = {}
         self._commits: list[_Commit] = []
 
@@ -89,7 +90,7 @@ class Dialogue:
             self._commits.remove(commit)
             commit.tell(Committed(commit.usage))
         self._answered = None
-        self._is_stale = True
+        self._is_stale, self._is_broken = True, False
         if self._main is not None:
             self._shop.scheduler.remove(self._main)  # until it is clear where it goes on
             self._main.resident.is_busy = self._is_hearing
@@ -117,8 +118,8 @@ class Dialogue:
             self._is_stale = True
         sound.hear(pcm)
         main = self._main
-        if self._is_stale or main is None or not self._shop.residency.is_here(main.resident):
-            self._is_due = True
+        if self._is_stale or main is None or not self._is_here(main):
+            self._is_due = not self._is_broken
             return
         main.resident.is_busy = True
         heard = len(main.target) - self._before_clip
@@ -132,12 +133,14 @@ class Dialogue:
         if rest.samples:
             self._open.append(rest)
         self._is_stale = self._is_due = True
+        self._is_broken = False
 
     def forget(self) -> None:
         """Drop the open utterance."""
         lost, self._open = self._open, [self._shop.sound()]
         self._forget(lost)
         self._is_stale = self._is_due = True
+        self._is_broken = False
         if self._main is not None:
             self._shop.scheduler.remove(self._main)
 
@@ -208,6 +211,7 @@ class Dialogue:
         try:
             script = self._record.opening(self._open)
             target, first, last = script.opening(len(self._open))
+            check_fits(len(target), shop.context_tokens)
             resident = self._slot_for_main(target)
         except EngineBusy:
             self._is_due = self._is_hearing or bool(self._commits)
@@ -254,7 +258,7 @@ class Dialogue:
             if self._is_here(self._main):
                 self._shop.residency.free(self._main.resident)
         self._main = None
-        self._is_stale = True
+        self._is_stale = self._is_broken = True  # not again until something else is asked for
         for commit in self._commits:
             commit.tell(error)
         self._commits.clear()

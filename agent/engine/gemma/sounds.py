@@ -133,6 +133,12 @@ class Sound:
                 self.seen = 0  # the encoder has gone past the end and must come there again
         return rest
 
+    def drop_samples(self) -> None:
+        """Nobody needs it any more; what still names it holds no memory."""
+        self._pcm.clear()
+        self._tokens.clear()
+        self._begin_mel()
+
     @property
     def whole_tokens(self) -> int:
         """Soft tokens of its whole pieces."""

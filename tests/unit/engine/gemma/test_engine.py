@@ -340,3 +340,19 @@ async def test_the_oldest_turns_are_left_out_of_a_long_conversation(engine: Manu
     assert min(kept[8:]) >= 5
     # Most turns only add to what is resident.
     assert sum(after <= before for before, after in pairwise(kept)) <= 3
+
+
+@pytest.mark.parametrize("piece_ms", [40, 200, 640])
+async def test_pieces_of_any_size(piece_ms: int) -> None:
+    engine = ManualEngine(piece_ms=piece_ms)
+    await engine.start()
+    conversation = engine.open(SETTINGS)
+    speech = noise(31_111)
+    for at in range(0, 31_111, 4_000):
+        conversation.hear(speech[at : at + 4_000])
+        await engine.rest()
+    conversation.cut(29_999)
+    conversation.commit("u1")
+    clips = [pcm(speech[:29_999]), pcm(speech[29_999:])]
+    check(await answer(engine, conversation), [("user", clips)])
+    await engine.stop()

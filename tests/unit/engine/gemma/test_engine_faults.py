@@ -22,6 +22,7 @@ from agent.engine.contract import (  # noqa: E402
     Item,
     Limits,
     Role,
+    Speech,
     Text,
 )
 from agent.engine.gemma.prompts import PromptRenderer  # noqa: E402
@@ -90,9 +91,7 @@ async def check_is_well(engine: ManualEngine, conversation: Conversation) -> Non
     assert (await committed).usage.audio_tokens == 31
 
 
-def break_steps(
-    engine: ManualEngine, owner: object, error: Callable[[], Exception]
-) -> list[int]:
+def break_steps(engine: ManualEngine, owner: object, error: Callable[[], Exception]) -> list[int]:
     """Steps with rows of one conversation fail; returns how many rows each that failed had."""
     device, failed = engine.shop.device, []
     run = device._run
@@ -271,3 +270,67 @@ async def test_closing_ends_what_is_under_way(engine: ManualEngine) -> None:
 async def test_nothing_can_be_opened_before_the_start() -> None:
     with pytest.raises(EngineUnavailable):
         ManualEngine().open(SETTINGS)
+
+
+async def test_a_clip_of_thirty_one_seconds_in_a_history_fails_alone(engine: ManualEngine) -> None:
+    clip = encode_pcm16(noise(31 * 16_000))
+    well = engine.open(SETTINGS)
+    ill = engine.open(SETTINGS, [Item("u1", Role.USER, (Speech((clip,)),))])
+    well.hear(SPEECH[:10_000])
+    await engine.settle()
+    assert isinstance((await ask(engine, ill)).error, ClipTooLong)
+    well.forget()
+    await check_is_well(engine, well)
+
+
+async def test_speech_beyond_the_context_is_told_once_and_others_go_on(
+    engine: ManualEngine,
+) -> None:
+    talker, other = engine.open(SETTINGS), engine.open(SETTINGS)
+    for _ in range(3):
+        for at in range(0, 470_000, 47_000):
+            talker.hear(noise(47_000, at))
+            await engine.rest()
+        talker.cut(470_000)
+    rounds = engine.shop.scheduler.rounds
+    talker.hear(SPEECH[:2_000])
+    await engine.rest()
+    assert engine.shop.scheduler.rounds <= rounds + 2  # nothing is tried again and again
+    committed = talker.commit("u1")
+    assert isinstance((await ask(engine, talker)).error, ContextOverflow)
+    await engine.settle()
+    with pytest.raises(ContextOverflow):
+        await committed
+    talker.delete("u1")
+    await check_is_well(engine, talker)
+    await check_is_well(engine, other)
+
+
+async def test_more_clips_than_ears(engine: ManualEngine) -> None:
+    ears = engine.shop.device.ears
+    talkers = [engine.open(SETTINGS) for _ in range(3)]
+    while ears.free > 2:
+        ears.take()
+    for at in range(0, 20_000, 2_000):
+        for n, talker in enumerate(talkers):
+            # One after the other: each time somebody has to be listened to again.
+            talker.hear(noise(20_000, n)[at : at + 2_000])
+            await engine.rest()
+    for n, talker in enumerate(talkers):
+        talker.commit("u1")
+        got = await ask(engine, talker)
+        speech = encode_pcm16(noise(20_000, n))
+        check_greedy(prompt_of([("user", [speech])], "Be brief."), got.tokens)
+
+
+async def test_what_nobody_needs_holds_no_memory(engine: ManualEngine) -> None:
+    conversation = engine.open(SETTINGS)
+    await check_is_well(engine, conversation)
+    [sound] = conversation._dialogue._record.sounds
+    assert engine.shop.device.store.used_bytes > 0
+    assert sound.samples == 20_000
+    conversation.delete("well")
+    await engine.settle()
+    assert engine.shop.device.store.used_bytes == 0
+    assert sound.samples == 0
+    assert engine.shop.device.ears.free == engine.slots_planned
