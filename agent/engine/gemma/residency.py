@@ -76,13 +76,7 @@ class Residency:
     def go_back(self, resident: Resident, target: Sequence[Token]) -> int:
         """Cut a slot to what it has of the beginning of `target`; returns its length then."""
         length = self.reach(resident, target)
-        if length < len(resident.held):
-            if self.cache.can_truncate(resident.slot, length):
-                self.cache.truncate(resident.slot, length)
-            else:
-                assert resident.mark is not None
-                self.cache.restore(resident.slot, resident.mark)
-            del resident.held[length:]
+        self._cut(resident, length, resident.mark)
         if resident.mark is not None and resident.mark.length > length:
             self.drop_mark(resident)
         return length
@@ -131,16 +125,18 @@ class Residency:
         resident = self.take(source.owner, spared=source)
         self.cache.copy(source.slot, resident.slot)
         resident.held = list(source.held)
-        resident.mark = source.mark  # for a moment: it belongs to the source
-        length = self.reach(resident, target)
+        self._cut(resident, self.reach(source, target), source.mark)
+        return resident
+
+    def _cut(self, resident: Resident, length: int, mark: Snapshot | None) -> None:
+        """Cut a slot to a length that it reaches."""
         if self.cache.can_truncate(resident.slot, length):
             self.cache.truncate(resident.slot, length)
         else:
-            assert resident.mark is not None
-            self.cache.restore(resident.slot, resident.mark)
-        resident.mark = None
+            assert mark is not None
+            assert mark.length == length
+            self.cache.restore(resident.slot, mark)
         del resident.held[length:]
-        return resident
 
     def take(self, owner: Hashable, spared: Resident | None = None) -> Resident:
         """An empty slot; idle slots of whoever used theirs longest ago are given up for it.

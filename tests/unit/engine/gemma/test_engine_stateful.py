@@ -50,7 +50,7 @@ GREEDY = Limits(max_output_tokens=6, temperature=0)
 TALKERS = st.integers(0, 2)
 SPEECH = noise(480_000, 3)
 SIZES = st.one_of(
-    st.integers(1, 30_000),
+    st.integers(1, 60_000),
     st.builds(lambda k, off: 640 * k + off, st.integers(1, 30), st.integers(-1, 1)),
 )
 
@@ -139,7 +139,7 @@ class Conversations(RuleBasedStateMachine):
     @rule(who=TALKERS, samples=SIZES)
     def hear(self, who: int, samples: int) -> None:
         talker = self.talkers[who]
-        samples = min(samples, 100_000 - sum(map(len, talker.clips)))
+        samples = min(samples, 250_000 - sum(map(len, talker.clips)))
         if samples <= 0:
             return
         speech = SPEECH[self.at : self.at + samples]
