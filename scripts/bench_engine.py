@@ -30,6 +30,7 @@ from agent.engine.gemma.cache import CachePlan
 from agent.engine.gemma.graphs import StepShapes
 from scripts.engine_bench.driver import Bench
 from scripts.engine_bench.exactness import exactness
+from scripts.engine_bench.live import live
 from scripts.engine_bench.shapes import SIZES, random_model
 from scripts.engine_bench.timing import measure
 
@@ -53,6 +54,8 @@ def main() -> None:
     parser.add_argument("--no-exact", action="store_true", help="times only")
     parser.add_argument("--no-times", action="store_true", help="exactness only")
     parser.add_argument("--no-plain", action="store_true", help="not transformers' times")
+    parser.add_argument("--live", type=int, nargs="*", default=[], metavar="PEOPLE")
+    parser.add_argument("--live-seconds", type=float, default=30.0, help="for each number")
     args = parser.parse_args()
     gpu, shapes = args.device == "cuda", StepShapes()
     result: dict[str, Any] = {
@@ -68,7 +71,13 @@ def main() -> None:
         gc.collect()
         if gpu:
             torch.cuda.empty_cache()
+    if args.live:
+        live(args.shape, args.device, args.live, args.live_seconds, result)
+        gc.collect()
+        if gpu:
+            torch.cuda.empty_cache()
     if args.no_times:
+        print_table(result)
         print(json.dumps(result))
         return
     model = random_model(args.shape, args.device, torch.bfloat16)
