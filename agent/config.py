@@ -123,6 +123,9 @@ class GemmaEngineSettings(Group):
     # Host memory for speech that was encoded, so that a changed history need not be again:
     # 77 KB for a second of E2B.
     soft_cache_mib: int = Field(1024, ge=0, le=1_048_576)
+    # Before a conversation outgrows its context its oldest turns are summarised, in the
+    # background. Without, or where that is not done in time, they are left out.
+    summaries: bool = True
     # Of torch on the CPU; None for as many as there are cores.
     threads: int | None = Field(None, ge=1, le=256)
 

@@ -64,6 +64,7 @@ def options(**changes: object) -> GemmaOptions:
         "soft_cache_mib": 64,
         "threads": 1,
         "max_output_tokens": 8,
+        "summaries": False,
     }
     return GemmaOptions(**{**values, **changes})  # type: ignore[arg-type]
 

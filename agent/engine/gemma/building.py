@@ -83,6 +83,7 @@ def build_workshop(
         sampling=SamplingParameters.of(model.generation_config),
         max_output_tokens=options.max_output_tokens,
         context_tokens=context_tokens,
+        summaries=options.summaries,
     )
 
 

@@ -19,11 +19,12 @@ from agent.engine.contract import (
     Usage,
 )
 from agent.engine.gemma.decoding import Asked, Decoding, check_fits
+from agent.engine.gemma.folding import Folding
 from agent.engine.gemma.record import Clips, Record
 from agent.engine.gemma.residency import Resident, Token
 from agent.engine.gemma.rows import Row
 from agent.engine.gemma.sounds import Sound
-from agent.engine.gemma.workshop import Workshop
+from agent.engine.gemma.workshop import Script, Workshop
 from agent.errors import EngineBusy, EngineError
 
 log = structlog.get_logger(__name__)
@@ -72,9 +73,10 @@ class Dialogue:
         self._before_clip = 0
         self._answered: Resident | None = None
         self._is_stale = self._is_due = True
-        self._is_broken = False
+        self._is_broken = self._may_fold = False
         self._branches: dict[object, Decoding] = {}
         self._commits: list[_Commit] = []
+        self._folding = Folding(shop, self, self._record) if shop.summaries else None
 
     def begin(self) -> None:
         """Take part in the rounds."""
@@ -183,6 +185,9 @@ class Dialogue:
             self._is_due = False
             if self._is_stale or self._main is None or not self._is_here(self._main):
                 self._settle()
+            self._may_fold = True
+        if self._folding is not None and (self._may_fold or self._folding.is_ready):
+            self._fold(self._folding)
 
     def after_round(self) -> None:
         """See `Attendant`."""
@@ -197,6 +202,23 @@ class Dialogue:
             busy = self._is_hearing or (self._main.missing > 0 and not self._is_stale)
             self._main.resident.is_busy = busy
 
+    def _fold(self, folding: Folding) -> None:
+        """Between turns: put a summary in place that is ready, or have one written."""
+        if self._is_hearing or self._is_answering or self._answered is not None:
+            return
+        if self._is_stale or self._main is None or self._main.missing:
+            return  # what is to be summarised is not resident
+        self._may_fold = False
+        if folding.swap():
+            self._is_stale = True
+            self._settle()
+        elif (asked := folding.ask(self.be_due)) is not None:
+            script, how = asked
+            try:
+                self._begin_branch(folding, script, how)
+            except EngineError as error:
+                how.tell(error)
+
     @property
     def _is_answering(self) -> bool:
         """Whether an answer is on its way that will most likely be the next item."""
@@ -209,7 +231,7 @@ class Dialogue:
         """Send the main row on its way to the beginning of the open utterance, or on with it."""
         shop = self._shop
         try:
-            script = self._record.opening(self._open)
+            script = self._record.opening(self._open, self._record.summary)
             target, first, last = script.opening(len(self._open))
             check_fits(len(target), shop.context_tokens)
             resident = self._slot_for_main(target)
@@ -282,13 +304,16 @@ class Dialogue:
                 return
             heard = [sound for sound in self._open if sound.samples]
             script = record.prompt(request, heard, record.sounds_of(clips))
-            branch = Decoding(self._shop, asked, script, partial(self._ended, key))
+            self._begin_branch(key, script, asked)
         except EngineError as error:
             asked.tell(error)
             return
         except Exception as error:
             asked.tell(EngineError(f"internal error: {type(error).__name__}"))
             raise
+
+    def _begin_branch(self, key: object, script: Script, asked: Asked) -> None:
+        branch = Decoding(self._shop, asked, script, partial(self._ended, key))
         self._branches[key] = branch
         self._start(branch)
 
@@ -354,6 +379,8 @@ class Dialogue:
             branch.cancel()
         if self._main is not None:
             self._shop.scheduler.remove(self._main)
+        if self._folding is not None:
+            self._folding.drop()
         for sound in [*self._open, *self._record.sounds]:
             self._shop.device.forget(sound)
         self._shop.residency.free_all(self)

@@ -29,6 +29,7 @@ class GemmaOptions:
         soft_cache_mib: Host memory for speech that was encoded, so that it need not be again.
         threads: Of torch on the CPU; None for as many as there are cores.
         max_output_tokens: Of answers that do not say theirs.
+        summaries: Whether the oldest turns of long conversations are summarised.
     """
 
     model: str
@@ -41,6 +42,7 @@ class GemmaOptions:
     soft_cache_mib: int
     threads: int | None
     max_output_tokens: int
+    summaries: bool
 
     def to_json(self) -> dict[str, object]:
         """As `agent.engine.gemma.engine.create` takes it."""

@@ -12,11 +12,20 @@ from agent.engine.contract import (
     BranchRequest,
     ConversationSettings,
     Item,
+    Role,
     Speech,
+    Text,
 )
 from agent.engine.gemma.budget import LEFT_SHARE, MOST_SHARE, first_kept, turn_starts
 from agent.engine.gemma.prompts import Answer, PromptItem, Transcript
 from agent.engine.gemma.sounds import Sound
+from agent.engine.gemma.summary import (
+    KEPT_SHARE,
+    REQUEST,
+    SUMMARISE_SHARE,
+    Summary,
+    turns_to_fold,
+)
 from agent.engine.gemma.workshop import Script, Scripts, Workshop, clip_of, spoken
 from agent.errors import EngineError
 
@@ -41,11 +50,13 @@ class Record:
     Attributes:
         settings: The conversation's.
         items: Its items, the oldest first.
+        summary: What stands for the oldest of them, or None.
     """
 
     def __init__(self, shop: Workshop) -> None:
         self.settings = ConversationSettings()
         self.items: tuple[Item, ...] = ()
+        self.summary: Summary | None = None
         self._shop = shop
         self._scripts = Scripts(shop.renderer)
         self._sounds: dict[str, tuple[Sound, ...]] = {}
@@ -100,14 +111,37 @@ class Record:
 
     # ------------------------------------------------------------ prompts
 
-    def opening(self, open_sounds: Iterable[Sound]) -> Script:
+    def opening(self, open_sounds: Iterable[Sound], summary: Summary | None) -> Script:
         """The prompt of an answer to an utterance that is still open.
+
+        Args:
+            open_sounds: Its clips, the last one possibly without samples.
+            summary: What stands for the oldest items; the present one, or one to come.
 
         Raises:
             TemplateFailed, Unsupported: As `PromptRenderer.render`.
         """
-        items = [*self._kept(present=False), spoken(open_sounds)]
-        return self._scripts.of(self.settings, items, Answer())
+        settings, items = self._kept(self.settings, summary, present=False)
+        return self._scripts.of(settings, [*items, spoken(open_sounds)], Answer())
+
+    def to_summarise(self) -> tuple[Script, str] | None:
+        """The prompt for a summary, if it is time for one, and the first item it stops before.
+
+        Raises:
+            TemplateFailed, Unsupported: As `PromptRenderer.render`.
+        """
+        settings, begin = self._beginning(self.settings, self.summary)
+        items = self.items[begin:]
+        starts, tokens = self._turns(items)
+        context, fixed = self._shop.context_tokens, self._scripts.fixed_length(settings)
+        folded = turns_to_fold(
+            tokens, int(SUMMARISE_SHARE * context) - fixed, int(KEPT_SHARE * context)
+        )
+        if not folded:
+            return None
+        settings, prompts = self._kept(self.settings, self.summary, present=False)
+        asked = PromptItem(Role.USER, (Text(REQUEST),))
+        return self._scripts.of(settings, [*prompts, asked], Answer()), items[starts[folded]].id
 
     def prompt(
         self,
@@ -135,9 +169,10 @@ class Record:
         if request.context is not None:
             prompts = self._named(request.context, own)
         elif request.include_open and open_sounds:
-            prompts = [*self._kept(present=False), spoken(open_sounds)]
+            settings, prompts = self._kept(settings, self.summary, present=False)
+            prompts.append(spoken(open_sounds))
         else:
-            prompts = self._kept(present=True)
+            settings, prompts = self._kept(settings, self.summary, present=True)
         return self._scripts.of(settings, prompts, Answer())
 
     def _to_transcribe(self, item_id: str | None, open_sounds: Sequence[Sound]) -> Sequence[Sound]:
@@ -162,30 +197,47 @@ class Record:
             prompts.append(PromptItem.of(item, map(clip_of, sounds)))
         return prompts
 
-    def _kept(self, *, present: bool) -> list[PromptItem]:
-        """The items that prompts have: all, or without the oldest turns.
+    def _kept(
+        self, settings: ConversationSettings, summary: Summary | None, *, present: bool
+    ) -> tuple[ConversationSettings, list[PromptItem]]:
+        """What prompts have: all items, or a summary or nothing in place of the oldest turns.
 
         Args:
+            settings: The conversation's, or a branch's own.
+            summary: What stands for the oldest turns.
             present: Whether the last turn is the one that is to be answered now.
         """
-        known = [self._know(item) for item in self.items]
-        starts = turn_starts(self.items)
-        ends = [*starts[1:], len(known)]
-        if present:
-            del starts[-1], ends[-1]
-        over = [
-            sum(map(self._tokens, known[start:end]))
-            for start, end in zip(starts, ends, strict=True)
-        ]
-        context = self._shop.context_tokens
-        fixed = self._scripts.fixed_length(self.settings)
+        settings, begin = self._beginning(settings, summary)
+        items = self.items[begin:]
+        starts, tokens = self._turns(items, over=-1 if present else None)
+        context, fixed = self._shop.context_tokens, self._scripts.fixed_length(settings)
         left_out = first_kept(
-            over, int(MOST_SHARE * context) - fixed, int(LEFT_SHARE * context) - fixed
+            tokens, int(MOST_SHARE * context) - fixed, int(LEFT_SHARE * context) - fixed
         )
         if left_out > self._left_out:
-            log.info("oldest turns left out", turns=left_out, of=len(over), tokens=sum(over))
+            log.info("oldest turns left out", turns=left_out, of=len(tokens), tokens=sum(tokens))
         self._left_out = left_out
-        return [one.prompt for one in (known[starts[left_out] :] if left_out else known)]
+        kept = items[starts[left_out] :] if left_out else items
+        return settings, [self._know(item).prompt for item in kept]
+
+    def _beginning(
+        self, settings: ConversationSettings, summary: Summary | None
+    ) -> tuple[ConversationSettings, int]:
+        """Settings with a summary in them, and the first item that is not part of it."""
+        begin = None if summary is None else summary.first_kept(self.items)
+        if summary is None or begin is None:
+            return settings, 0
+        return summary.put_into(settings), begin
+
+    def _turns(self, items: Sequence[Item], over: int | None = None) -> tuple[list[int], list[int]]:
+        """Where turns begin, and how many tokens each takes; only the first `over` if not None."""
+        starts = turn_starts(items)
+        ends = [*starts[1:], len(items)]
+        tokens = [
+            sum(self._tokens(self._know(item)) for item in items[start:end])
+            for start, end in list(zip(starts, ends, strict=True))[:over]
+        ]
+        return starts, tokens
 
     def _know(self, item: Item) -> _Known:
         """An item as prompts have it."""

@@ -36,6 +36,7 @@ class Workshop:
         sampling: How its answers are decoded, unless they say otherwise.
         max_output_tokens: Of answers that do not say theirs.
         context_tokens: Longest prompt and answer together.
+        summaries: Whether the oldest turns of long conversations are summarised.
     """
 
     scheduler: Scheduler
@@ -47,6 +48,7 @@ class Workshop:
     sampling: SamplingParameters
     max_output_tokens: int
     context_tokens: int
+    summaries: bool
 
     def sound(self, pcm: bytes = b"", *, closed: bool = False) -> Sound:
         """A new clip."""

@@ -356,3 +356,62 @@ async def test_pieces_of_any_size(piece_ms: int) -> None:
     clips = [pcm(speech[:29_999]), pcm(speech[29_999:])]
     check(await answer(engine, conversation), [("user", clips)])
     await engine.stop()
+
+
+async def test_the_oldest_turns_are_folded_into_a_summary() -> None:
+    engine = ManualEngine(summaries=True, max_output_tokens=12)
+    await engine.start()
+    conversation = engine.open(SETTINGS)
+    record = conversation._dialogue._record
+    turns: list[Turn] = []
+    for turn in range(9):
+        asked = f"Question {turn}: " + "x" * 150
+        conversation.insert(Item(f"u{turn}", Role.USER, (Text(asked),)))
+        turns.append(("user", asked))
+        if turn < 8:
+            conversation.insert(Item(f"a{turn}", Role.ASSISTANT, (Text("So it is."),)))
+            turns.append(("assistant", "So it is."))
+            await engine.settle()
+        if turn == 3:
+            assert record.summary is None
+    assert record.summary is not None
+    first = int(record.summary.until[1:])
+    assert first >= 3
+    got = await answer(engine, conversation)
+    settings = record.summary.put_into(SETTINGS)
+    assert record.summary.text in settings.instructions
+    check(got, turns[2 * first :], settings.instructions)
+    # It was read in the background.
+    assert got.done is not None
+    assert got.done.usage.cached_tokens > got.done.usage.text_tokens - 250
+    # Without the item that it stops before it is of no use: all turns are read again.
+    conversation.delete(f"u{first}")
+    got = await answer(engine, conversation)
+    assert got.done is not None
+    assert got.done.usage.text_tokens < 2048
+    await engine.stop()
+
+
+async def test_speech_goes_on_while_a_summary_is_made() -> None:
+    engine = ManualEngine(summaries=True)
+    await engine.start()
+    history = [Item(f"u{n}", Role.USER, (Text(f"{n}" * 200),)) for n in range(6)]
+    conversation = engine.open(SETTINGS, history)
+    conversation._post(conversation._dialogue.be_due)
+    speech = noise(40_000)
+    for at in range(0, 40_000, 4_000):
+        engine.round()
+        engine.round()
+        conversation.hear(speech[at : at + 4_000])
+    conversation.commit("s")
+    got = await answer(engine, conversation)
+    turns: list[Turn] = [("user", f"{n}" * 200) for n in range(6)]
+    check(got, [*turns, ("user", [pcm(speech)])])
+    await engine.settle()
+    record = conversation._dialogue._record
+    assert record.summary is None  # the answer may still be kept
+    conversation.insert(Item("t", Role.USER, (Text("Well?"),)))
+    await engine.settle()
+    await engine.settle()
+    assert record.summary is not None
+    await engine.stop()
