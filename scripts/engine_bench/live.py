@@ -218,6 +218,7 @@ def live(
         soft_cache_mib=1024,
         threads=None,
         max_output_tokens=ANSWER_TOKENS,
+        summaries=True,
     )
     checkpoint = random_checkpoint(shape, device)
     asyncio.run(_live(RandomEngine(checkpoint, options), crowds, seconds, result))
