@@ -92,7 +92,6 @@ class GemmaConversation(Conversation):
         self._settling: asyncio.TimerHandle | None = None
         self._on_close = on_close
         self._loop = asyncio.get_running_loop()
-        self._post(dialogue.begin)
         self._change(_clips(history))
 
     @property

@@ -78,10 +78,6 @@ class Dialogue:
         self._commits: list[_Commit] = []
         self._folding = Folding(shop, self, self._record) if shop.summaries else None
 
-    def begin(self) -> None:
-        """Take part in the rounds."""
-        self._shop.scheduler.attend(self)
-
     # ------------------------------------------------------------ items
 
     def change(self, settings: ConversationSettings, items: tuple[Item, ...], clips: Clips) -> None:
@@ -196,6 +192,15 @@ class Dialogue:
                 self._commits.remove(commit)
                 commit.tell(Committed(commit.usage))
         self._note_use()
+
+    @property
+    def is_resting(self) -> bool:
+        """See `Attendant`."""
+        if self._is_due or self._branches or self._commits:
+            return False
+        if self._folding is not None and (self._may_fold or self._folding.is_under_way):
+            return False
+        return self._main is None or not self._main.missing
 
     def _note_use(self) -> None:
         if self._main is not None and self._is_here(self._main):
@@ -381,7 +386,11 @@ class Dialogue:
             self._shop.scheduler.remove(self._main)
         if self._folding is not None:
             self._folding.drop()
+        for commit in self._commits:
+            commit.tell(Committed(commit.usage))
+        self._commits.clear()
         for sound in [*self._open, *self._record.sounds]:
             self._shop.device.forget(sound)
         self._shop.residency.free_all(self)
-        self._shop.scheduler.attend(self, on=False)
+        self._main, self._folding = None, None
+        self._is_due = self._may_fold = False

@@ -62,6 +62,11 @@ class Folding:
         """Whether a summary was read and waits to be put in place."""
         return self._reading is not None and not self._reading.missing
 
+    @property
+    def is_under_way(self) -> bool:
+        """Whether a summary is being written, read, or waits to be put in place."""
+        return self._is_asked or self._reading is not None
+
     def ask(self, when_ready: Callable[[], None]) -> tuple[Script, Asked] | None:
         """A branch that writes a summary, if it is time for one and none is on its way.
 

@@ -32,13 +32,20 @@ _PATIENCE_ROUNDS = 32
 
 
 class Attendant(Protocol):
-    """Who prepares and follows up rounds: a conversation."""
+    """Who prepares and follows up rounds: a conversation.
+
+    It is called from when something was posted by it until it has nothing under way.
+    """
 
     def before_round(self) -> None:
         """Bring rows up to date."""
 
     def after_round(self) -> None:
         """See what the round has done."""
+
+    @property
+    def is_resting(self) -> bool:
+        """Whether nothing will change for it until something is posted by it."""
 
     def break_off(self, error: EngineError) -> None:
         """It met a fault of its own: end all that it has under way."""
@@ -66,7 +73,7 @@ class Scheduler:
         self.rounds = 0
         self._served = dict.fromkeys(Kind, 0)
         self._rows: dict[Row, None] = {}
-        self._attendants: dict[Attendant, None] = {}
+        self._awake: dict[Attendant, None] = {}
         self._commands: SimpleQueue[tuple[Command, Attendant] | None] = SimpleQueue()
         self._thread: threading.Thread | None = None
 
@@ -123,13 +130,6 @@ class Scheduler:
         """Whether any branch is being read or decoded, and so will end."""
         return any(row.predicts for row in self._rows)
 
-    def attend(self, attendant: Attendant, *, on: bool = True) -> None:
-        """Call somebody around every round, or not any more."""
-        if on:
-            self._attendants[attendant] = None
-        else:
-            self._attendants.pop(attendant, None)
-
     def drain(self) -> bool:
         """Do what was posted; False when it is time to end."""
         while True:
@@ -139,12 +139,16 @@ class Scheduler:
                 return True
             if posted is None:
                 return False
-            _guarded(*posted)
+            self._do(*posted)
+
+    def _do(self, command: Command, by: Attendant) -> None:
+        self._awake[by] = None
+        _guarded(command, by)
 
     def round(self) -> bool:
         """One step; whether there was anything to do."""
         self.rounds += 1
-        for attendant in list(self._attendants):
+        for attendant in list(self._awake):
             _guarded(attendant.before_round, attendant)
         wanted = self._wanted()
         if wanted:
@@ -154,8 +158,10 @@ class Scheduler:
             for work in works:
                 work.row.served = self.rounds
             self.device.run(kind, works)
-        for attendant in list(self._attendants):
+        for attendant in list(self._awake):
             _guarded(attendant.after_round, attendant)
+            if attendant.is_resting:
+                del self._awake[attendant]
         return bool(wanted)
 
     def _rank(self, kind: Kind, works: Sequence[Work]) -> tuple[bool, int]:
@@ -172,7 +178,7 @@ class Scheduler:
             posted = self._commands.get()
             if posted is None:
                 return False
-            _guarded(*posted)
+            self._do(*posted)
         return True
 
     def _wanted(self) -> dict[Kind, list[Work]]:

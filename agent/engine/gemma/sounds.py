@@ -21,6 +21,8 @@ from agent.audio.pcm import Encoding, decode
 from agent.engine.gemma.encoder import FRAMES_PER_TOKEN, tokens_of
 
 _BYTES_PER_SAMPLE = 2
+_AT_ONCE_SAMPLES = 1280
+"""Features of so many samples are made together; of half as many they cost twice as much."""
 _numbers = itertools.count(1)
 
 
@@ -111,11 +113,11 @@ class Sound:
         return self.is_closed and self._soft_tokens == tokens_of(self.frames)
 
     def hear(self, pcm: bytes) -> None:
-        """Add 16-bit PCM; its features are made at once, not when a step waits for them."""
-        goes_on = self._stream.samples == self.samples
+        """Add 16-bit PCM; most features are made soon, not when a step waits for them."""
         self._pcm += pcm
-        if goes_on:
-            self._push(pcm)
+        heard = self._stream.samples
+        if self.samples - heard >= _AT_ONCE_SAMPLES:
+            self._push(bytes(self._pcm[heard * _BYTES_PER_SAMPLE :]))
 
     def cut(self, keep_samples: int) -> Sound:
         """Close it after so many samples; the rest, if any, is the clip that is returned."""
