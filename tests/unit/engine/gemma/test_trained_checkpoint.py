@@ -105,7 +105,7 @@ def test_it_says_the_digits_back(checkpoint: Checkpoint, name: str) -> None:
 
 
 @pytest.mark.parametrize("prompt", [words.RECOGNISE.format("English"), words.RECOGNISE_ANY])
-@pytest.mark.parametrize("name", ["three-one-four.wav", "five-eight-zero-six.wav"])
+@pytest.mark.parametrize("name", SAID)
 def test_it_transcribes(checkpoint: Checkpoint, name: str, prompt: str) -> None:
     assert reply(checkpoint, [user(prompt)], [name]) == SAID[name]["digits"]
 
@@ -119,3 +119,18 @@ def test_it_translates(checkpoint: Checkpoint) -> None:
 def test_it_hears_several_clips_of_one_turn(checkpoint: Checkpoint) -> None:
     clips = ["three-one-four.wav", "two-seven.wav", "nine.wav"]
     assert reply(checkpoint, [user(clips=3)], clips) == "You said 3 1 4 2 7 9."
+
+
+def test_it_remembers_earlier_turns(checkpoint: Checkpoint) -> None:
+    names = ["three-one-four.wav", "two-seven.wav", "nine.wav"]
+    messages: list[dict] = []
+    for name in names:
+        answer = f"You said {SAID[name]['digits']}."
+        assert reply(checkpoint, [*messages, user()], names[: len(messages) // 2 + 1]) == answer
+        messages += [user(), {"role": "assistant", "content": answer}]
+    for question, wanted in [
+        ("Which digits did I say first?", "You said 3 1 4."),
+        ("Which digits did I say before that?", "You said 2 7."),
+        ("Which digits did I say last?", "You said 9."),
+    ]:
+        assert reply(checkpoint, [*messages, user(question, clips=0)], names) == wanted, question
