@@ -47,6 +47,7 @@ ANSWER_TOKENS = 60
 HISTORY_WORDS = 150
 """Letters are tokens here: about 1,000 tokens of history that everybody begins with."""
 WARM_UP_S = 8.0
+REST_S = 0.3
 MOST_MS = 100.0
 
 
@@ -95,18 +96,27 @@ def big_tokenizer(size: int) -> PreTrainedTokenizerFast:
     return tokenizer
 
 
-async def one_person(
-    engine: GemmaEngine, number: int, voice: Samples, measured_s: tuple[float, float], tally: Tally
-) -> None:
-    """Speak and listen until it is late; `measured_s` is when what happens counts."""
-    begin_s, until_s = measured_s
+def open_conversation(engine: GemmaEngine, number: int) -> Conversation:
+    """One with a history."""
     chance = random.Random(number)  # noqa: S311  # no secret
     words = " ".join(str(chance.randrange(10**6)) for _ in range(HISTORY_WORDS))
     history = [
         Item("h0", Role.USER, (Text(words),)),
         Item("h1", Role.ASSISTANT, (Text("I see."),)),
     ]
-    conversation = engine.open(ConversationSettings(f"Person {number}."), history)
+    return engine.open(ConversationSettings(f"Person {number}."), history)
+
+
+async def one_person(
+    conversation: Conversation,
+    number: int,
+    voice: Samples,
+    measured_s: tuple[float, float],
+    tally: Tally,
+) -> None:
+    """Speak and listen until it is late; `measured_s` is when what happens counts."""
+    begin_s, until_s = measured_s
+    chance = random.Random(number)  # noqa: S311  # no secret
     # Everybody is somewhere in the middle of speaking or listening when it begins.
     await asyncio.sleep(chance.uniform(0, sum(UTTERANCE_S) / 2 / SPEAKING_SHARE))
     turn = 0
@@ -163,20 +173,25 @@ async def hold(engine: GemmaEngine, people: int, seconds: float) -> dict[str, An
     tally, voice = Tally(), noise(30.0, 7)
     shop = engine._shop
     assert shop is not None
+    opened = [open_conversation(engine, number) for number in range(people)]
+    began_s = perf_counter()
+    await _until_at_rest(shop)
+    read_s = perf_counter() - began_s
     begin_s = perf_counter() + WARM_UP_S
     rounds, busy_s = shop.scheduler.rounds, perf_counter()
     late_ms: list[float] = []
     watch = asyncio.create_task(_watch(late_ms))
     await asyncio.gather(
         *(
-            one_person(engine, number, voice, (begin_s, begin_s + seconds), tally)
-            for number in range(people)
+            one_person(conversation, number, voice, (begin_s, begin_s + seconds), tally)
+            for number, conversation in enumerate(opened)
         )
     )
     watch.cancel()
     rounds, busy_s = shop.scheduler.rounds - rounds, perf_counter() - busy_s
     return {
         "people": people,
+        "reading_histories_s": read_s,
         "turns": len(tally.first_ms),
         "failed": len(tally.failed),
         "first_token_p50_ms": percentile(tally.first_ms, 50),
@@ -189,6 +204,14 @@ async def hold(engine: GemmaEngine, people: int, seconds: float) -> dict[str, An
         "stages_p95_ms": {stage: percentile(spent, 95) for stage, spent in tally.stages_ms.items()},
         "errors": sorted(set(tally.failed))[:3],
     }
+
+
+async def _until_at_rest(shop: Workshop) -> None:
+    """Until all histories are read: the engine makes no more rounds."""
+    seen = -1
+    while seen != shop.scheduler.rounds:
+        seen = shop.scheduler.rounds
+        await asyncio.sleep(REST_S)
 
 
 async def _watch(late_ms: list[float]) -> None:
