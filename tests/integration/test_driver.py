@@ -105,6 +105,17 @@ async def driven(engine: ScriptedEngine) -> AsyncIterator[MemoryTransport]:
 )
 async def test_a_commit_hears_the_last_sample_that_was_sent(rate_hz: int, detection: Any) -> None:
     """Also what does not fill a frame, and what the resampler still holds back."""
+    assert await heard_of_a_buzz(rate_hz, detection, commit=True)
+
+
+@pytest.mark.parametrize("rate_hz", [16_000, 24_000, 48_000])
+async def test_a_turn_whose_audio_stops_coming_hears_the_last_sample(rate_hz: int) -> None:
+    """What the resampler holds back must not begin the next turn."""
+    assert await heard_of_a_buzz(rate_hz, {"type": "server_vad"}, commit=False)
+
+
+async def heard_of_a_buzz(rate_hz: int, detection: Any, *, commit: bool) -> bool:
+    """Whether a turn of 1.2345 s was heard to its last sample."""
     engine = CountingEngine()
     async with driven(engine) as transport:
         audio_format = {"type": "audio/pcm", "rate": rate_hz}
@@ -117,10 +128,11 @@ async def test_a_commit_hears_the_last_sample_that_was_sent(rate_hz: int, detect
         samples = (0.2 * buzz).astype(np.float32)
         for start in range(0, len(samples), PIECE_SAMPLES):
             transport.incoming.put_nowait(encode_pcm16(samples[start : start + PIECE_SAMPLES]))
-        transport.say(type="input_audio_buffer.commit")
+        if commit:
+            transport.say(type="input_audio_buffer.commit")
         await transport.until("input_audio_buffer.committed")
     (heard,) = engine.committed_samples
-    assert abs(heard - len(samples) * 16_000 / rate_hz) <= 1
+    return abs(heard - len(samples) * 16_000 / rate_hz) <= 1
 
 
 async def test_an_answer_overtaken_by_a_typed_item_stays_before_it() -> None:
