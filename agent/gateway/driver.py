@@ -288,12 +288,8 @@ class SessionDriver:
     def _report(self, report: items.TurnReport) -> None:
         self._turns += 1
         self._metrics.turns.inc()
-        stages = {name: value / 1000 for name, value in report.stages_ms.items()}
-        self._metrics.endpointing_delay_s.observe(stages["endpointing"])
-        if "recognition" in stages:
-            self._metrics.recognition_s.observe(stages["recognition"])
-        if "prompt" in stages:
-            self._metrics.prompt_s.observe(stages["prompt"])
+        for stage, stage_ms in report.stages_ms.items():
+            self._metrics.stage_s.labels(stage).observe(stage_ms / 1000)
         if report.first_token_ms is not None:
             self._metrics.first_token_s.observe(report.first_token_ms / 1000)
         if report.status is not None:
