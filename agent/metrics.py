@@ -37,9 +37,8 @@ class Metrics:
         turns: User turns that ended.
         audio_received_s: Seconds of audio received, over all sessions.
         responses: Responses that ended, by `status` of the protocol.
-        endpointing_delay_s: End of speech to the end of the turn.
-        recognition_s: End of the turn to the words, as far as it delays the answer.
-        prompt_s: Words (or the end of the turn) to the first token.
+        stage_s: Parts of `first_token_s`, by `stage`: `endpointing` (end of speech to the end
+            of the turn), then what the engine names, then `other`.
         first_token_s: End of speech to the first token.
         loop_delay_s: How late the event loop runs what is due.
         engine_restarts: Engine processes that had to be replaced.
@@ -65,12 +64,19 @@ class Metrics:
         self.responses = Counter(
             "voice_agent_responses", "Responses ended, by status.", ["status"], registry=registry
         )
-        self.endpointing_delay_s = self._stage(
-            "endpointing_delay", "End of speech to the end of the turn."
+        self.stage_s = Histogram(
+            "voice_agent_stage_seconds",
+            "Where the time from the end of speech to the first token goes, by stage.",
+            ["stage"],
+            buckets=_STAGE_BUCKETS_S,
+            registry=registry,
         )
-        self.recognition_s = self._stage("recognition", "End of the turn to its words.")
-        self.prompt_s = self._stage("prompt", "Words to the first token.")
-        self.first_token_s = self._stage("first_token", "End of speech to the first token.")
+        self.first_token_s = Histogram(
+            "voice_agent_first_token_seconds",
+            "End of speech to the first token.",
+            buckets=_STAGE_BUCKETS_S,
+            registry=registry,
+        )
         self.loop_delay_s = Histogram(
             "voice_agent_event_loop_delay_seconds",
             "How late the event loop runs what is due.",
@@ -88,12 +94,6 @@ class Metrics:
         )
         self._engine_restarts_noted = 0
         ProcessCollector(registry=registry)
-
-    def _stage(self, name: str, meaning: str) -> Histogram:
-        """One stage of the way from speech to answer."""
-        return Histogram(
-            f"voice_agent_{name}_seconds", meaning, buckets=_STAGE_BUCKETS_S, registry=self.registry
-        )
 
     def note_engine(self, *, ready: bool, restarts: int, backlog_s: float) -> None:
         """Take over the engine's own numbers; `restarts` is its count since it was started."""

@@ -66,12 +66,13 @@ class Commit:
     Attributes:
         serial: Names this commit in what is reported back; ids of items may be used again.
         item_id: The new item.
-        after: It goes after this item.
+        after, head: Where it goes, as for `Insert`.
     """
 
     serial: int
     item_id: str
     after: str | None = None
+    head: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,13 +83,14 @@ class Adopt:
         branch: Number of the branch.
         item_id: The new item.
         text: What is kept, for when the branch itself is gone.
-        after: The new item goes after this one.
+        after, head: Where it goes, as for `Insert`.
     """
 
     branch: int
     item_id: str
     text: str
     after: str | None = None
+    head: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ Rules that hold for every implementation:
 - Methods that are not `async` return at once and never block the caller's event loop;
   their effects happen in call order. All are called from one event loop thread.
 - Nothing here knows the wire protocol, a clock or a socket.
-- An item that is not there is no error: one placed after it goes to the end, and it can be
+- An item that is not there is no error: what is placed after it goes to the end, and it can be
   truncated or deleted without effect. An answer of which nothing was adopted has no item.
 - A conversation is a pure function of its settings, its items and its open utterance:
   it can be rebuilt from them on any engine at any time (crash, reconnect, move).
@@ -332,8 +332,10 @@ class Conversation(ABC):
         """Drop the open utterance: back to the last commit. Harmless without one."""
 
     @abstractmethod
-    def commit(self, item_id: str, after: str | None = None) -> Awaitable[Committed]:
-        """Close the open utterance as a user item after item `after` (None: at the end).
+    def commit(
+        self, item_id: str, after: str | None = None, *, head: bool = False
+    ) -> Awaitable[Committed]:
+        """Close the open utterance as a user item, placed as by `insert`.
 
         The item is part of the conversation as soon as this returns; the awaitable gives
         what became of it, or raises `EngineError`, and may be left unawaited.
@@ -347,11 +349,19 @@ class Conversation(ABC):
         """Continue from the state as it is now, without changing it."""
 
     @abstractmethod
-    def adopt(self, branch: Branch, item_id: str, upto: int, after: str | None = None) -> None:
+    def adopt(
+        self,
+        branch: Branch,
+        item_id: str,
+        upto: int,
+        after: str | None = None,
+        *,
+        head: bool = False,
+    ) -> None:
         """Keep a branch's first `upto` characters as an assistant item.
 
-        It goes after item `after` (None: at the end): the user may have spoken a short
-        turn while the answer was given. `upto=0` keeps nothing and adds no item. The
+        It is placed as by `insert`: the user may have spoken a short turn while the answer
+        was given. `upto=0` keeps nothing and adds no item. The
         branch is cancelled if still running.
         """
 

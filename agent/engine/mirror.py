@@ -123,9 +123,9 @@ class Mirror:
 
     def _apply_to_items(self, call: Adopt | Insert | Truncate | Delete) -> None:
         match call:
-            case Adopt(item_id=item_id, text=text, after=after):
+            case Adopt(item_id=item_id, text=text, after=after, head=head):
                 if text:
-                    self._history.insert(answer_item(item_id, text), after)
+                    self._history.insert(answer_item(item_id, text), after, head=head)
             case Insert(item=item, after=after, head=head):
                 self._history.insert(item, after, head=head)
             case Truncate(item_id=item_id, upto=upto):
@@ -165,7 +165,8 @@ class Mirror:
         if utterance is None:
             raise ValueError("there is no open utterance to commit")
         clips = tuple(encode_pcm16(clip.samples) for clip in utterance.clips)
-        self._history.insert(Item(call.item_id, Role.USER, (Speech(clips),)), call.after)
+        item = Item(call.item_id, Role.USER, (Speech(clips),))
+        self._history.insert(item, call.after, head=call.head)
         self._utterance = None
         self.pending[call.serial] = call.item_id
 

@@ -24,7 +24,8 @@ from typing import Any, NoReturn
 import structlog
 
 from agent.engine import calls, wire
-from agent.engine.contract import Branch, BranchKind, Conversation, Engine, Item, Role, Text
+from agent.engine.contract import Branch, BranchKind, Conversation, Engine
+from agent.engine.history import answer_item
 from agent.errors import EngineError, EngineUnavailable, LocalError
 from agent.logs import configure_logging
 
@@ -109,7 +110,7 @@ class EngineServer:
             return
         try:
             if isinstance(call, calls.Commit):
-                committing = conversation.commit(call.item_id, call.after)
+                committing = conversation.commit(call.item_id, call.after, head=call.head)
                 self._spawn(self._follow_commit(number, call.serial, committing))
             elif isinstance(call, calls.Adopt):
                 self._adopt(conversation, call)
@@ -125,9 +126,10 @@ class EngineServer:
     def _adopt(self, conversation: Conversation, call: calls.Adopt) -> None:
         _, branch = self._branches.pop(call.branch, (0, None))
         if branch is not None:
-            conversation.adopt(branch, call.item_id, len(call.text), call.after)
+            conversation.adopt(branch, call.item_id, len(call.text), call.after, head=call.head)
         elif call.text:  # it ran in a process that is gone
-            conversation.insert(Item(call.item_id, Role.ASSISTANT, (Text(call.text),)), call.after)
+            item = answer_item(call.item_id, call.text)
+            conversation.insert(item, call.after, head=call.head)
 
     def _close(self, number: int) -> None:
         conversation = self._conversations.pop(number, None)

@@ -194,9 +194,11 @@ class SupervisedConversation(Conversation):
         """See `Conversation.forget`."""
         self._make(calls.Forget())
 
-    def commit(self, item_id: str, after: str | None = None) -> Awaitable[Committed]:
+    def commit(
+        self, item_id: str, after: str | None = None, *, head: bool = False
+    ) -> Awaitable[Committed]:
         """See `Conversation.commit`; an outcome that a crash swallowed is asked for again."""
-        call = calls.Commit(next(self._serials), item_id, after)
+        call = calls.Commit(next(self._serials), item_id, after, head)
         self._make(call)
         commit = _Commit()
         if self._refusal is not None:
@@ -219,12 +221,20 @@ class SupervisedConversation(Conversation):
             branch.wait_at_most(self._ready_timeout_s)
         return branch
 
-    def adopt(self, branch: Branch, item_id: str, upto: int, after: str | None = None) -> None:
+    def adopt(
+        self,
+        branch: Branch,
+        item_id: str,
+        upto: int,
+        after: str | None = None,
+        *,
+        head: bool = False,
+    ) -> None:
         """See `Conversation.adopt`."""
         if not isinstance(branch, SupervisedBranch):
             raise TypeError("the branch is not of this engine")
         branch.cancel()
-        self._make(calls.Adopt(branch.number, item_id, branch.text[:upto], after))
+        self._make(calls.Adopt(branch.number, item_id, branch.text[:upto], after, head))
 
     def insert(self, item: Item, after: str | None = None, *, head: bool = False) -> None:
         """See `Conversation.insert`."""

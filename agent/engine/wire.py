@@ -13,6 +13,8 @@ import io
 import pickle
 import struct
 from dataclasses import dataclass
+from enum import Enum
+from typing import Any
 
 from agent import errors
 from agent.engine import calls, contract
@@ -153,8 +155,9 @@ class WireError(Exception):
 
 def encode(message: Request | Report) -> bytes:
     """A message's bytes, its length in front."""
-    body = pickle.dumps(message, protocol=pickle.HIGHEST_PROTOCOL)
-    return _LENGTH.pack(len(body)) + body
+    body = io.BytesIO()
+    _Pickler(body, pickle.HIGHEST_PROTOCOL).dump(message)
+    return _LENGTH.pack(body.getbuffer().nbytes) + body.getvalue()
 
 
 def decode(body: bytes) -> Request | Report:
@@ -189,6 +192,16 @@ async def read(reader: asyncio.StreamReader) -> Request | Report | None:
 
 _OURS = {module.__name__: vars(module) for module in (calls, contract, errors)}
 _OURS[__name__] = globals()
+
+
+class _Pickler(pickle.Pickler):
+    """Names nothing that `_Unpickler` refuses."""
+
+    def reducer_override(self, obj: object) -> Any:
+        """Members of enums by their value: some Pythons (3.11.2) would name `getattr`."""
+        if isinstance(obj, Enum):
+            return type(obj), (obj.value,)
+        return NotImplemented
 
 
 class _Unpickler(pickle.Unpickler):

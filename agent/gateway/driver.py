@@ -25,7 +25,7 @@ from agent.audio.intake import AudioIntake
 from agent.engine.contract import ConversationSettings
 from agent.errors import EngineError, InvalidEvent
 from agent.gateway.engine_side import EngineSide
-from agent.gateway.inbox import AudioMessage, Inbox
+from agent.gateway.inbox import MAX_PIECE_BYTES, AudioMessage, Inbox, Stalled
 from agent.gateway.refusals import error_event
 from agent.gateway.services import Services, SessionQuery
 from agent.gateway.transport import (
@@ -98,6 +98,7 @@ class SessionDriver:
         self._audio_s = 0.0
         # Kept, because on Python 3.11 each time it is asked for costs a system call.
         self._loop = asyncio.get_running_loop()
+        self._arrived_at = self._loop.time()
 
     async def run(self) -> None:
         """Serve the session until it or its connection ends."""
@@ -152,6 +153,8 @@ class SessionDriver:
                     await self._take_audio(entry)
                 case RefusedEvent():
                     self._session.report(entry, entry.event_id)
+                case Stalled():
+                    await self._end_stalled_turn()
                 case AudioMessage():
                     raise AssertionError("audio is taken as a list")
                 case _:
@@ -178,13 +181,20 @@ class SessionDriver:
         if not whole:
             return
         data = b"".join(message.data for message in whole)
-        samples, probabilities = await self._services.hub.score(
-            self._stream, self._intake, data, scored=self._session.detects_turns
-        )
+        self._arrived_at = whole[-1].arrived_at
+        # One message may hold minutes; other sessions must not wait for all of it.
+        for start in range(0, len(data), MAX_PIECE_BYTES):
+            await self._take_piece(data[start : start + MAX_PIECE_BYTES])
+            self._carry_out()
         audio_s = len(data) / self._intake.format.bytes_per_second
         self._audio_s += audio_s
         self._metrics.audio_received_s.inc(audio_s)
-        self._session.receive_audio(samples, probabilities, self._now(), whole[-1].arrived_at)
+
+    async def _take_piece(self, data: bytes) -> None:
+        samples, probabilities = await self._services.hub.score(
+            self._stream, self._intake, data, scored=self._session.detects_turns
+        )
+        self._session.receive_audio(samples, probabilities, self._now(), self._arrived_at)
 
     def _is_whole(self, message: AudioMessage) -> bool:
         try:
@@ -208,7 +218,12 @@ class SessionDriver:
         samples, probabilities = await self._services.hub.flush(
             self._stream, self._intake, scored=self._session.detects_turns
         )
-        self._session.receive_audio(samples, probabilities, self._now())
+        self._session.receive_audio(samples, probabilities, self._now(), self._arrived_at)
+
+    async def _end_stalled_turn(self) -> None:
+        # What is still inside belongs to this turn, not to the next.
+        await self._flush_audio()
+        self._session.tick(self._now())
 
     async def _wait_for_engine(self) -> None:
         """Back-pressure: no more audio while too much of it waits to be understood."""
@@ -224,6 +239,9 @@ class SessionDriver:
         self._timer = None
         if self._inbox or self._working:
             self._timer = self._loop.call_later(RETRY_TICK_S, self._tick)
+            return
+        if self._session.is_stalled(self._now()):
+            self._inbox.put_stalled()
             return
         self._session.tick(self._now())
         self._carry_out()
@@ -270,12 +288,8 @@ class SessionDriver:
     def _report(self, report: items.TurnReport) -> None:
         self._turns += 1
         self._metrics.turns.inc()
-        stages = {name: value / 1000 for name, value in report.stages_ms.items()}
-        self._metrics.endpointing_delay_s.observe(stages["endpointing"])
-        if "recognition" in stages:
-            self._metrics.recognition_s.observe(stages["recognition"])
-        if "prompt" in stages:
-            self._metrics.prompt_s.observe(stages["prompt"])
+        for stage, stage_ms in report.stages_ms.items():
+            self._metrics.stage_s.labels(stage).observe(stage_ms / 1000)
         if report.first_token_ms is not None:
             self._metrics.first_token_s.observe(report.first_token_ms / 1000)
         if report.status is not None:

@@ -89,7 +89,7 @@ class EngineSide:
             case items.Forget():
                 self._conversation.forget()
             case items.Commit(item_id=item_id, after=after):
-                committed = self._conversation.commit(item_id, after)
+                committed = self._conversation.commit(item_id, after, head=after is None)
                 self._start(self._watch_commit(item_id, committed))
 
     def _execute_on_item(
@@ -112,10 +112,9 @@ class EngineSide:
             case items.DropBranch(branch_id=branch_id):
                 if (branch := self._branches.pop(branch_id, None)) is not None:
                     branch.cancel()
-            case items.AdoptBranch(branch_id=branch_id):
-                self._conversation.adopt(
-                    self._branches.pop(branch_id), command.item_id, command.upto, command.after
-                )
+            case items.AdoptBranch(branch_id=branch_id, item_id=item_id, upto=upto, after=after):
+                branch = self._branches.pop(branch_id)
+                self._conversation.adopt(branch, item_id, upto, after, head=after is None)
 
     def _start_branch(self, command: items.StartBranch) -> None:
         """Start it now, on the state as it is; even a refusal is delivered later, in order."""

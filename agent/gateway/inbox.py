@@ -34,7 +34,12 @@ class AudioMessage:
     event_id: str | None = None
 
 
-Entry = AudioMessage | ClientEvent | RefusedEvent
+@dataclass(frozen=True, slots=True)
+class Stalled:
+    """No audio has come for so long that an open turn is over."""
+
+
+Entry = AudioMessage | ClientEvent | RefusedEvent | Stalled
 
 
 class Inbox:
@@ -59,6 +64,13 @@ class Inbox:
         entry = _read(message, now)
         if isinstance(entry, AudioMessage):
             self._audio_bytes += len(entry.data)
+        self._add(entry)
+
+    def put_stalled(self) -> None:
+        """Add that the audio has stopped coming."""
+        self._add(Stalled())
+
+    def _add(self, entry: Entry) -> None:
         self._entries.append(entry)
         self._filled.set()
 

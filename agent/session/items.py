@@ -167,7 +167,7 @@ class DropBranch:
 
 @dataclass(frozen=True, slots=True)
 class AdoptBranch:
-    """Stop a branch and keep its first `upto` characters as an assistant item."""
+    """Stop a branch and keep its first `upto` characters as an item after `after` (None: first)."""
 
     branch_id: str
     item_id: str

@@ -143,6 +143,10 @@ class Listening:
             return None
         return self._last_audio_at + self._settings.silence_duration_ms / 1000
 
+    def is_stalled(self, now: float) -> bool:
+        """Whether `tick` will end the open turn."""
+        return self.deadline is not None and now >= self.deadline
+
     def receive(
         self,
         samples: Samples,
@@ -174,8 +178,7 @@ class Listening:
     def tick(self, now: float) -> None:
         """End the open turn when frames have stopped coming (mute, lost network)."""
         self._now = now
-        deadline = self.deadline
-        if deadline is not None and now >= deadline:
+        if self.is_stalled(now):
             self._handle(self._segmenter.stop(seg.StopReason.STALLED))
 
     def commit(self, now: float) -> None:

@@ -137,6 +137,10 @@ class Session:
         deadlines = (self._listening.deadline, self._expiry.deadline)
         return min((time for time in deadlines if time is not None), default=None)
 
+    def is_stalled(self, now: float) -> bool:
+        """Whether `tick` will end the open turn, because no more audio comes."""
+        return self._listening.is_stalled(now)
+
     def take_output(self) -> list[Output]:
         """What is to be done, in order; each output is given once."""
         return self._outbox.take()

@@ -131,11 +131,14 @@ class ScriptedConversation(Conversation):
     def forget(self) -> None:
         self.utterance = None
 
-    def commit(self, item_id: str, after: str | None = None) -> Awaitable[Committed]:
+    def commit(
+        self, item_id: str, after: str | None = None, *, head: bool = False
+    ) -> Awaitable[Committed]:
         assert self.utterance is not None
         words = self._words([clip.samples for clip in self.utterance.clips])
         self.utterance = None
-        self.history.insert(Item(item_id, Role.USER, (Speech(transcript=words),)), after)
+        item = Item(item_id, Role.USER, (Speech(transcript=words),))
+        self.history.insert(item, after, head=head)
         return self._understand(words)
 
     async def _understand(self, words: str) -> Committed:
@@ -148,14 +151,18 @@ class ScriptedConversation(Conversation):
 
     def branch(self, request: BranchRequest) -> Branch:
         stream = BranchStream()
-        work = self._transcribe if request.kind is BranchKind.TRANSCRIPT else self._answer
-        task = asyncio.ensure_future(work(stream, request))
+        work = (
+            self._transcribe(stream, self._heard(request.item_id))
+            if request.kind is BranchKind.TRANSCRIPT
+            else self._answer(stream, self._seen(request))
+        )
+        task = asyncio.ensure_future(work)
         self._tasks.add(task)
         stream.when_cancelled(lambda: stream.push(done(FinishReason.CANCELLED)))
         return stream
 
-    async def _transcribe(self, stream: BranchStream, request: BranchRequest) -> None:
-        for word in self._heard(request.item_id).split():
+    async def _transcribe(self, stream: BranchStream, heard: str) -> None:
+        for word in heard.split():
             stream.push(TextDelta(f"{word} "))
         await self._gate()
         stream.push(done(FinishReason.STOP))
@@ -168,13 +175,13 @@ class ScriptedConversation(Conversation):
         assert item is not None
         return self._text(item)
 
-    async def _answer(self, stream: BranchStream, request: BranchRequest) -> None:
-        items = self.history.items
-        if request.context is not None:
-            named = [
-                self.history.get(one) if isinstance(one, str) else one for one in request.context
-            ]
-            items = tuple(item for item in named if item is not None)
+    def _seen(self, request: BranchRequest) -> Sequence[Item]:
+        if request.context is None:
+            return self.history.items
+        named = [self.history.get(one) if isinstance(one, str) else one for one in request.context]
+        return tuple(item for item in named if item is not None)
+
+    async def _answer(self, stream: BranchStream, items: Sequence[Item]) -> None:
         asked = [self._text(item) for item in items if item.role is Role.USER]
         try:
             async for text in self._script(asked[-1] if asked else "say nothing", items):
@@ -209,11 +216,19 @@ class ScriptedConversation(Conversation):
             case "fail":
                 raise EngineError("told to fail")
 
-    def adopt(self, branch: Branch, item_id: str, upto: int, after: str | None = None) -> None:
+    def adopt(
+        self,
+        branch: Branch,
+        item_id: str,
+        upto: int,
+        after: str | None = None,
+        *,
+        head: bool = False,
+    ) -> None:
         assert isinstance(branch, BranchStream)
         branch.cancel()
         if upto:
-            self.history.insert(answer_item(item_id, branch.text[:upto]), after)
+            self.history.insert(answer_item(item_id, branch.text[:upto]), after, head=head)
 
     def insert(self, item: Item, after: str | None = None, *, head: bool = False) -> None:
         self.history.insert(item, after, head=head)

@@ -15,9 +15,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soxr
 from numpy.typing import NDArray
 
+from agent.audio.pcm import encode_pcm16
+
 ROOT = Path(__file__).resolve().parents[2]
+PIECE_S = 0.04
+PIECE_BYTES = int(24_000 * PIECE_S) * 2
 POCKETSPHINX = Path("/usr/share/pocketsphinx/test/data/librivox")
 
 
@@ -84,3 +89,10 @@ def recording(*, at_least_s: float = 0.0, at_most_s: float = 60.0) -> Recording:
         if at_least_s <= len(clip.samples()) / 16_000 <= at_most_s:
             return clip
     pytest.skip(f"no recording between {at_least_s} and {at_most_s} s")
+
+
+def spoken_pieces(samples: np.ndarray, silence_s: float = 1.8) -> list[bytes]:
+    """PCM16 at 24 kHz in pieces of 40 ms, with a silence that ends the turn."""
+    wire = soxr.resample(samples, 16_000, 24_000)
+    audio = encode_pcm16(np.concatenate([wire, np.zeros(int(24_000 * silence_s), np.float32)]))
+    return [audio[at : at + PIECE_BYTES] for at in range(0, len(audio), PIECE_BYTES)]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Mapping
+from contextlib import asynccontextmanager
 from typing import Any
 
 import numpy as np
@@ -29,10 +30,12 @@ class CountingConversation(ScriptedConversation):
 
     committed_samples: list[int]
 
-    def commit(self, item_id: str, after: str | None = None) -> Awaitable[Committed]:
+    def commit(
+        self, item_id: str, after: str | None = None, *, head: bool = False
+    ) -> Awaitable[Committed]:
         assert self.utterance is not None
         self.committed_samples.append(sum(clip.samples.size for clip in self.utterance.clips))
-        return super().commit(item_id, after)
+        return super().commit(item_id, after, head=head)
 
 
 class CountingEngine(ScriptedEngine):
@@ -82,34 +85,72 @@ class MemoryTransport:
                     return event
 
 
+@asynccontextmanager
+async def driven(engine: ScriptedEngine) -> AsyncIterator[MemoryTransport]:
+    """A session over a transport in memory."""
+    transport, hub = MemoryTransport(), VadHub(make_scorer(ScorerName.WEBRTC))
+    services = Services(Settings(), engine, hub, Metrics())
+    running = asyncio.create_task(
+        SessionDriver("sess_1", transport, services, SessionQuery()).run()
+    )
+    yield transport
+    await transport.close(1000, "")
+    await running
+    await hub.close()
+
+
 @pytest.mark.parametrize(
     ("rate_hz", "detection"),
     [(24_000, None), (16_000, None), (48_000, None), (24_000, {"type": "server_vad"})],
 )
 async def test_a_commit_hears_the_last_sample_that_was_sent(rate_hz: int, detection: Any) -> None:
     """Also what does not fill a frame, and what the resampler still holds back."""
-    engine, transport, hub = (
-        CountingEngine(),
-        MemoryTransport(),
-        VadHub(make_scorer(ScorerName.WEBRTC)),
-    )
-    services = Services(Settings(), engine, hub, Metrics())
-    driver = SessionDriver("sess_1", transport, services, SessionQuery())
-    running = asyncio.create_task(driver.run())
-    audio_format = {"type": "audio/pcm", "rate": rate_hz}
-    audio = {"input": {"format": audio_format, "turn_detection": detection}}
-    transport.say(type="session.update", session={"audio": audio})
-    await transport.until("session.updated")
-    time_s = np.arange(round(1.2345 * rate_hz)) / rate_hz
-    # A buzz with overtones, which WebRTC's detector takes for a voice from its first frame.
-    buzz = sum(np.sin(2 * np.pi * 150 * n * time_s) / n for n in range(1, 20))
-    samples = (0.2 * buzz).astype(np.float32)
-    for start in range(0, len(samples), PIECE_SAMPLES):
-        transport.incoming.put_nowait(encode_pcm16(samples[start : start + PIECE_SAMPLES]))
-    transport.say(type="input_audio_buffer.commit")
-    await transport.until("input_audio_buffer.committed")
-    await transport.close(1000, "")
-    await running
-    await hub.close()
+    assert await heard_of_a_buzz(rate_hz, detection, commit=True)
+
+
+@pytest.mark.parametrize("rate_hz", [16_000, 24_000, 48_000])
+async def test_a_turn_whose_audio_stops_coming_hears_the_last_sample(rate_hz: int) -> None:
+    """What the resampler holds back must not begin the next turn."""
+    assert await heard_of_a_buzz(rate_hz, {"type": "server_vad"}, commit=False)
+
+
+async def heard_of_a_buzz(rate_hz: int, detection: Any, *, commit: bool) -> bool:
+    """Whether a turn of 1.2345 s was heard to its last sample."""
+    engine = CountingEngine()
+    async with driven(engine) as transport:
+        audio_format = {"type": "audio/pcm", "rate": rate_hz}
+        audio = {"input": {"format": audio_format, "turn_detection": detection}}
+        transport.say(type="session.update", session={"audio": audio})
+        await transport.until("session.updated")
+        time_s = np.arange(round(1.2345 * rate_hz)) / rate_hz
+        # A buzz with overtones, which WebRTC's detector takes for a voice from its first frame.
+        buzz = sum(np.sin(2 * np.pi * 150 * n * time_s) / n for n in range(1, 20))
+        samples = (0.2 * buzz).astype(np.float32)
+        for start in range(0, len(samples), PIECE_SAMPLES):
+            transport.incoming.put_nowait(encode_pcm16(samples[start : start + PIECE_SAMPLES]))
+        if commit:
+            transport.say(type="input_audio_buffer.commit")
+        await transport.until("input_audio_buffer.committed")
     (heard,) = engine.committed_samples
-    assert abs(heard - len(samples) * 16_000 / rate_hz) <= 1
+    return abs(heard - len(samples) * 16_000 / rate_hz) <= 1
+
+
+async def test_an_answer_overtaken_by_a_typed_item_stays_before_it() -> None:
+    """It has no item before it: the engine must not take that for "at the end"."""
+    async with driven(ScriptedEngine()) as transport:
+        transport.say(type="response.create")
+        transport.say(type="conversation.item.create", item=typed("too", "late"))
+        await transport.until("response.done")
+        transport.say(type="conversation.item.create", item=typed("last", "history"))
+        transport.say(type="response.create")
+        history = (await transport.until("response.output_text.done"))["text"]
+    assert [entry.split()[1:] for entry in history.split(" | ")] == [
+        ["assistant", "nothing"],
+        ["user", "late"],
+        ["user", "history"],
+    ]
+
+
+def typed(item_id: str, text: str) -> dict[str, Any]:
+    content = [{"type": "input_text", "text": text}]
+    return {"id": item_id, "type": "message", "role": "user", "content": content}

@@ -8,28 +8,17 @@ from collections.abc import AsyncIterator, Iterable
 
 import numpy as np
 import pytest
-import soxr
 from agents.realtime import RealtimeAgent, RealtimeRunner
 from openai import AsyncOpenAI
 
-from agent.audio.pcm import encode_pcm16
 from tests.helpers.server import RunningServer
-from tests.helpers.speech import recording
+from tests.helpers.speech import PIECE_S, recording, spoken_pieces
 from tests.helpers.wer import word_errors
 
 pytestmark = [pytest.mark.models, pytest.mark.slow]
 
 # The reader pauses within sentences; each recording is to be one turn here.
 SILENCE_MS = 1000
-PIECE_S = 0.04
-PIECE_BYTES = int(24_000 * PIECE_S) * 2
-
-
-def spoken_pieces(samples: np.ndarray, silence_s: float = 1.8) -> Iterable[bytes]:
-    """PCM16 at 24 kHz in pieces of 40 ms, with a silence that ends the turn."""
-    wire = soxr.resample(samples, 16_000, 24_000)
-    audio = encode_pcm16(np.concatenate([wire, np.zeros(int(24_000 * silence_s), np.float32)]))
-    return [audio[at : at + PIECE_BYTES] for at in range(0, len(audio), PIECE_BYTES)]
 
 
 async def paced(pieces: Iterable[bytes]) -> AsyncIterator[bytes]:

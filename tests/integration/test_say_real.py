@@ -27,6 +27,9 @@ async def test_a_turn_in_real_time_is_answered_and_measured(small_server: Runnin
     assert {"endpointing", "recognition", "prompt"} <= set(stages_ms)
     # The server's stages lie within what was measured from outside, up to a piece of audio.
     assert sum(stages_ms.values()) <= line["speech_end_to_first_token_ms"] + 40
+    metrics = small_server.get("/metrics")
+    for stage in stages_ms:
+        assert f'voice_agent_stage_seconds_count{{stage="{stage}"}}' in metrics
 
 
 @pytest.mark.slow

@@ -122,6 +122,6 @@ def test_only_this_user_reaches_the_models_own_api(model: LanguageModel) -> None
     model._key, key = "wrong", model._key
     try:
         with pytest.raises(EngineError, match="API Key"):
-            model.count_tokens([{"role": "user", "content": "hi"}])
+            model.count_tokens([{"role": "user", "content": "never counted before"}])
     finally:
         model._key = key

@@ -103,11 +103,13 @@ class SmallConversation(Conversation):
             self._listening.drop()
             self._listening = None
 
-    def commit(self, item_id: str, after: str | None = None) -> Awaitable[Committed]:
+    def commit(
+        self, item_id: str, after: str | None = None, *, head: bool = False
+    ) -> Awaitable[Committed]:
         """See `Conversation.commit`."""
         if self._listening is None:
             raise ValueError("there is no open utterance to commit")
-        self._history.insert(Item(item_id, Role.USER, (Speech(),)), after)
+        self._history.insert(Item(item_id, Role.USER, (Speech(),)), after, head=head)
         words = self._listening.words(Urgency.COMMITTED)
         self._words[item_id] = words
         self._listening = None
@@ -140,13 +142,21 @@ class SmallConversation(Conversation):
         stream.when_cancelled(cancel)
         return stream
 
-    def adopt(self, branch: Branch, item_id: str, upto: int, after: str | None = None) -> None:
+    def adopt(
+        self,
+        branch: Branch,
+        item_id: str,
+        upto: int,
+        after: str | None = None,
+        *,
+        head: bool = False,
+    ) -> None:
         """See `Conversation.adopt`."""
         if not isinstance(branch, BranchStream):
             raise TypeError("the branch is not of this engine")
         branch.cancel()
         if text := branch.text[:upto]:
-            self._history.insert(answer_item(item_id, text), after)
+            self._history.insert(answer_item(item_id, text), after, head=head)
 
     def _question(self, request: BranchRequest) -> Question:
         items = self._history.items if request.context is None else self._named(request.context)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
 
 from agent.engine.contract import Content, Item, Role, Speech, Text, ToolCall, ToolResult
@@ -13,9 +12,9 @@ Message = dict[str, str]
 
 INAUDIBLE = "(inaudible)"
 
-# Old turns are left out this many at a time: each time they change, the whole rest of the
-# prompt must be read again, because its beginning is not the one that is resident.
-_TURNS_LEFT_OUT_TOGETHER = 4
+# What is left of the budget for prompts when old turns are left out: less of the past is
+# known afterwards, but the rest is read again seldom, and in seconds.
+_KEPT_SHARE = 0.4
 
 
 def build_messages(
@@ -44,13 +43,16 @@ def fit(
 ) -> tuple[list[Message], int]:
     """The messages without the oldest turns that do not fit.
 
-    The instructions and all from the last user message on are never left out. The choice
-    depends on the messages only, so that a conversation that is built again reads the same.
+    Turns are left out many at a time, when the next one would not fit any more: each time
+    the rest of the prompt must be read again, because its beginning is not the one that is
+    resident. The instructions and all from the last user message on are never left out. The
+    choice depends on the messages only, so that a conversation that is built again reads
+    the same.
 
     Args:
         messages: The instructions, then the conversation.
         budget_tokens: What the prompt may take.
-        count: Tokens of a prompt.
+        count: Tokens of a prompt; asked for one turn at a time.
 
     Returns:
         The messages that fit and their tokens.
@@ -58,24 +60,38 @@ def fit(
     Raises:
         ContextOverflow: Even the shortest prompt does not fit.
     """
-    system, rest = messages[0], messages[1:]
-    starts = [0, *(i for i, one in enumerate(rest) if i and one["role"] == Role.USER)]
-    coarse = starts[:-1:_TURNS_LEFT_OUT_TOGETHER]
-    candidates = [*coarse, *(start for start in starts if start > coarse[-1])] if coarse else starts
-
-    def kept(start: int) -> list[Message]:
-        return [system, *rest[start:]]
-
-    # The prompt gets shorter with every later start.
-    chosen = bisect_left(candidates, True, key=lambda start: count(kept(start)) <= budget_tokens)
-    if chosen == len(candidates):
-        shortest = count(kept(candidates[-1]))
+    system, turns = messages[0], _turns(messages[1:])
+    alone = count([system])
+    sizes = [count([system, *turn]) - alone for turn in turns]
+    first, total = 0, alone
+    for last, turn in enumerate(turns):
+        # As it was when this turn was to be answered, so that each turn leaves out the same
+        # ones as the turn before it did.
+        asked = count([system, turn[0]]) - alone
+        if total + asked > budget_tokens:
+            while first < last and total + asked > budget_tokens * _KEPT_SHARE:
+                total -= sizes[first]
+                first += 1
+        total += sizes[last]
+    while first < len(turns) - 1 and total > budget_tokens:
+        total -= sizes[first]
+        first += 1
+    if total > budget_tokens:
         raise ContextOverflow(
-            f"the instructions and the last message take {shortest} tokens; "
+            f"the instructions and the last message take {total} tokens; "
             f"{budget_tokens} are free for them"
         )
-    prompt = kept(candidates[chosen])
-    return prompt, count(prompt)
+    return [system, *(message for turn in turns[first:] for message in turn)], total
+
+
+def _turns(messages: Sequence[Message]) -> list[list[Message]]:
+    """A turn begins with each user message."""
+    turns: list[list[Message]] = []
+    for message in messages:
+        if message["role"] == Role.USER or not turns:
+            turns.append([])
+        turns[-1].append(message)
+    return turns
 
 
 def _message(role: Role, text: str) -> Message:

@@ -63,13 +63,13 @@ class PlainEngine:
                 self.paused_at = None
             case Forget():
                 self._clear()
-            case Commit(serial=serial, item_id=item_id, after=after):
-                self._place((item_id, "user", self._clips()), after)
+            case Commit(serial=serial, item_id=item_id, after=after, head=head):
+                self._place((item_id, "user", self._clips()), after, head=head)
                 self.committed.append((serial, item_id))
                 self._clear()
-            case Adopt(item_id=item_id, text=text, after=after):
+            case Adopt(item_id=item_id, text=text, after=after, head=head):
                 if text:
-                    self._place((item_id, "assistant", text), after)
+                    self._place((item_id, "assistant", text), after, head=head)
             case Insert(item=item, after=after, head=head):
                 self._place(plain(item), after, head=head)
             case Truncate(item_id=item_id, upto=upto):
@@ -145,12 +145,12 @@ def conversations(draw: st.DrawFn) -> list[Call]:  # noqa: C901  # a table
                 calls.append(Forget())
                 open_samples, heard = 0, False
             case "m" if heard:
-                calls.append(Commit(fresh, item_id, after))
+                calls.append(Commit(fresh, item_id, after, draw(st.booleans())))
                 open_samples, heard = 0, False
                 known.append(item_id)
             case "a":
                 text = draw(st.text(max_size=5))
-                calls.append(Adopt(1, item_id, text, after))
+                calls.append(Adopt(1, item_id, text, after, draw(st.booleans())))
                 known += [item_id] if text else []
             case "i":
                 item = Item(item_id, Role.USER, (Text(draw(st.text(max_size=5))),))

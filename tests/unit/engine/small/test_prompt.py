@@ -57,20 +57,19 @@ def test_a_conversation_that_fits_is_left_alone() -> None:
     assert fit(chat("s"), 2, count) == (chat("s"), 2)
 
 
-def test_old_turns_are_left_out_several_at_a_time() -> None:
+def test_old_turns_are_left_out_many_at_a_time() -> None:
     """So that the beginning of the prompt, which is resident, changes seldom."""
-    turns = [f"{'q' if i % 2 == 0 else 'a'}{i:03}" for i in range(41)]
-    messages = chat("s", *turns)
-    seen = []
-    for budget in range(count(messages), 20, -1):
-        prompt, tokens = fit(messages, budget, count)
-        assert tokens == count(prompt) <= budget
-        assert prompt[0] == messages[0]
-        assert prompt[-1] == messages[-1]
-        assert prompt[1:] == messages[-len(prompt) + 1 :]
-        if prompt not in seen:
-            seen.append(prompt)
-    assert [len(prompt) // 2 for prompt in seen] == [21, 17, 13, 9, 5, 4, 3, 2]
+    begins = []
+    for length in range(1, 201, 2):
+        turns = [f"{'q' if i % 2 == 0 else 'a'}{i:03}" for i in range(length)]
+        prompt, tokens = fit(chat("s", *turns), 102, count)
+        assert tokens == count(prompt) <= 102
+        assert prompt[-1]["content"] == turns[-1]
+        if prompt[1] not in begins:
+            begins.append(prompt[1])
+    # Ten turns of ten tokens fit. Four stay when the next is asked, and seven more fit then.
+    assert [int(message["content"][1:]) for message in begins][:4] == [0, 14, 28, 42]
+    assert len(begins) == 14
 
 
 def test_the_last_user_message_and_the_instructions_stay() -> None:
