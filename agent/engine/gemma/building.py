@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 import structlog
+import torch
 
-from agent.engine.contract import ProgressCallback
+from agent.engine.contract import ConversationSettings, ProgressCallback, Role
 from agent.engine.gemma.checkpoint import Checkpoint
 from agent.engine.gemma.detokenise import Vocabulary
 from agent.engine.gemma.device import Device
@@ -19,7 +20,7 @@ from agent.engine.gemma.graphs import Steps, StepShapes, build_ear
 from agent.engine.gemma.options import TOKEN_MS, GemmaOptions
 from agent.engine.gemma.pieces import PIECES_TOKENS
 from agent.engine.gemma.planning import choose_piece, encoder_bytes, plan_cache
-from agent.engine.gemma.prompts import PromptRenderer
+from agent.engine.gemma.prompts import ClipRef, PromptItem, PromptRenderer, split_at_clip
 from agent.engine.gemma.residency import Residency
 from agent.engine.gemma.sampling import SamplingParameters
 from agent.engine.gemma.scheduler import Command, Scheduler
@@ -28,6 +29,8 @@ from agent.engine.gemma.text_weights import TextWeights
 from agent.engine.gemma.workshop import Workshop
 
 log = structlog.get_logger(__name__)
+
+_MOST_CLOSING_TOKENS = 32
 
 
 def build_workshop(
@@ -52,13 +55,16 @@ def build_workshop(
     vocabulary = Vocabulary(checkpoint, renderer)
     model: Any = checkpoint.model
     context_tokens = min(options.context_tokens, model.config.text_config.max_position_embeddings)
+    if model.device.type == "cuda":
+        torch.cuda.set_device(model.device)  # this thread's: its streams and graphs
     with timed("memory", progress, "Planning the memory"):
         weights, pieces = TextWeights.of(model), _most_piece_tokens(options)
         plan = plan_cache(weights, encoder_bytes(model, pieces), options, context_tokens)
         ear = build_ear(model, plan, pieces, weights)
     with timed("pieces", progress, "Measuring how fast it hears"):
         piece_tokens = choose_piece(ear, options.piece_ms)
-    steps = Steps(ear, StepShapes(piece_tokens=piece_tokens), _placeholders(checkpoint))
+    shapes = StepShapes(piece_tokens=piece_tokens, closing_tokens=_closing_tokens(renderer))
+    steps = Steps(ear, shapes, _placeholders(checkpoint))
     with timed("graphs", progress, "Capturing the steps"):
         for name, seconds in steps.prepare(progress).items():
             log.info("step captured", step=name, seconds=round(seconds, 2))
@@ -101,6 +107,16 @@ def _placeholders(checkpoint: Checkpoint) -> tuple[int, ...]:
     config = checkpoint.model.config
     tokens = (config.image_token_id, config.audio_token_id, config.video_token_id)
     return tuple(token for token in tokens if token is not None)
+
+
+def _closing_tokens(renderer: PromptRenderer) -> int:
+    """How much text the template writes between the end of speech and the answer.
+
+    With less, the end of a turn would take a second step.
+    """
+    speech = PromptItem(Role.USER, (ClipRef("speech", 1),))
+    closing = split_at_clip(renderer.render(ConversationSettings(), [speech]), "speech")[1]
+    return min(max(len(closing), StepShapes().closing_tokens), _MOST_CLOSING_TOKENS)
 
 
 def _most_piece_tokens(options: GemmaOptions) -> int:

@@ -102,6 +102,11 @@ class Device:
         self._idle_ear = self._cache.plan.slots
         self._no_frames = np.zeros((0, steps.ear.state.mel.shape[1]), np.float32)
 
+    def enter(self) -> None:
+        """Make it the current one of the calling thread: that is kept apart for each."""
+        if self.steps.device.type == "cuda":
+            torch.cuda.set_device(self.steps.device)
+
     def most_rows(self, kind: Kind) -> int:
         """Rows that one step of a kind takes."""
         wide = kind in {Kind.HEAR, Kind.DECODE}

@@ -88,6 +88,7 @@ class Scheduler:
 
         def run() -> None:
             try:
+                self.device.enter()
                 while self._wait():
                     pass
             except BaseException as error:  # the boundary of the thread
