@@ -106,6 +106,21 @@ class Item:
 
 
 @dataclass(frozen=True, slots=True)
+class Truncation:
+    """What happens when a conversation outgrows its context.
+
+    Attributes:
+        allowed: Whether its oldest turns may be left out, or summarised. If not, an answer
+            whose prompt does not fit fails with `ContextOverflow`.
+        retention_ratio: Share of the room for turns that is kept when some are left out;
+            they are not summarised then. None for the engine's own way.
+    """
+
+    allowed: bool = True
+    retention_ratio: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class ConversationSettings:
     """What a conversation is opened with and may change between turns.
 
@@ -113,11 +128,13 @@ class ConversationSettings:
         instructions: The system prompt; empty for none.
         tools: Function tools in the protocol's JSON shape.
         language: BCP-47 code of the speech, or None to detect it.
+        truncation: What happens when it gets too long.
     """
 
     instructions: str = ""
     tools: tuple[dict[str, object], ...] = ()
     language: str | None = None
+    truncation: Truncation = Truncation()
 
 
 class BranchKind(StrEnum):

@@ -15,7 +15,7 @@ from structlog.typing import FilteringBoundLogger
 from agent.config import Settings
 from agent.engine import contract
 from agent.errors import EngineError, LocalError
-from agent.gateway.translate import engine_item, engine_request, session_usage
+from agent.gateway.translate import engine_item, engine_request, engine_settings, session_usage
 from agent.session import items
 
 
@@ -60,10 +60,8 @@ class EngineSide:
                 self._execute_on_branch(command)
             case items.InsertItem() | items.TruncateItem() | items.DeleteItem():
                 self._execute_on_item(command)
-            case items.Configure(instructions=instructions, tools=tools, language=language):
-                self._conversation.configure(
-                    contract.ConversationSettings(instructions, tools, language)
-                )
+            case items.Configure():
+                self._conversation.configure(engine_settings(command))
             case _:
                 self._execute_on_utterance(command)
 

@@ -37,6 +37,20 @@ def _engine_content(part: TextPart | AudioPart) -> contract.Content:
     return contract.Speech(clips=part.clips, transcript=part.transcript)
 
 
+def engine_settings(command: items.Configure) -> contract.ConversationSettings:
+    """What a conversation is answered with."""
+    match command.truncation:
+        case "auto":
+            truncation = contract.Truncation()
+        case "disabled":
+            truncation = contract.Truncation(allowed=False)
+        case float(ratio):
+            truncation = contract.Truncation(retention_ratio=ratio)
+    return contract.ConversationSettings(
+        command.instructions, command.tools, command.language, truncation
+    )
+
+
 def engine_request(
     command: items.StartBranch, *, temperature: float, max_output_tokens: int
 ) -> contract.BranchRequest:

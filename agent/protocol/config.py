@@ -16,7 +16,16 @@ import difflib
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, TypeVar, get_args
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    ValidationError,
+    model_validator,
+)
 
 from agent.audio.pcm import AudioFormat, Encoding
 from agent.errors import InvalidEvent
@@ -141,13 +150,22 @@ Metadata = Annotated[
 ]
 
 
-def _auto_truncation(value: object) -> object:
-    """Only `auto` is in effect; the other known settings are accepted and shown as `auto`."""
-    if value == "disabled" or (
-        isinstance(value, Mapping) and value.get("type") == "retention_ratio"
-    ):
-        return "auto"
-    return value
+class RetentionRatio(WireModel):
+    """When a conversation gets too long, so much of the room is kept."""
+
+    type: Literal["retention_ratio"]
+    retention_ratio: float = Field(ge=0.0, le=1.0)
+    token_limits: Unsupported = None
+
+
+def _kind_of_truncation(value: object) -> str:
+    return "word" if isinstance(value, str) else "ratio"
+
+
+Truncation = Annotated[
+    Annotated[Literal["auto", "disabled"], Tag("word")] | Annotated[RetentionRatio, Tag("ratio")],
+    Discriminator(_kind_of_truncation),
+]
 
 
 class SessionConfig(WireModel):
@@ -161,7 +179,7 @@ class SessionConfig(WireModel):
     tools: Tools = ()
     tool_choice: str | dict[str, Any] = "auto"
     max_output_tokens: MaxOutputTokens = "inf"
-    truncation: Annotated[Literal["auto"], BeforeValidator(_auto_truncation)] = "auto"
+    truncation: Truncation = "auto"
     include: Unsupported = None
     parallel_tool_calls: Unsupported = None
     prompt: Unsupported = None
@@ -233,7 +251,7 @@ def validate(model: type[Model], value: object, path: str) -> Model:
 
 def _public_location(location: tuple[int | str, ...]) -> list[str]:
     """The path as a client knows it: without the names of union members."""
-    members = {"server_vad", "semantic_vad", "int", "str", "constrained-int"}
+    members = {"server_vad", "semantic_vad", "int", "str", "constrained-int", "word", "ratio"}
     return [
         str(part)
         for part in location

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import Any, Literal
 
 from agent.audio.pcm import Samples
 
@@ -93,11 +93,20 @@ class BranchPurpose(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Configure:
-    """Change what the conversation is answered with."""
+    """Change what the conversation is answered with.
+
+    Attributes:
+        instructions: The system prompt.
+        tools: In the protocol's shape.
+        language: Of the speech, or None.
+        truncation: What happens when the conversation gets too long: the engine's own way,
+            nothing, or the share of the room that is kept.
+    """
 
     instructions: str
     tools: tuple[dict[str, Any], ...]
     language: str | None
+    truncation: Literal["auto", "disabled"] | float = "auto"
 
 
 @dataclass(frozen=True, slots=True)

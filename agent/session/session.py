@@ -370,11 +370,15 @@ class Session:
     def _configure_engine(self) -> None:
         transcription = self._config.audio.input.transcription
         language = transcription.language if transcription is not None else None
+        truncation = self._config.truncation
         self._outbox.put(
             Configure(
                 instructions=self._config.instructions,
                 tools=self._config.tools,
                 language=language or self._options.language,
+                truncation=truncation
+                if isinstance(truncation, str)
+                else truncation.retention_ratio,
             )
         )
 

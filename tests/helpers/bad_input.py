@@ -222,6 +222,20 @@ BAD_MESSAGES = [
         "invalid_value",
         "greater than",
     ),
+    Bad(
+        "unknown truncation",
+        _update(truncation="sometimes"),
+        "session.truncation",
+        "invalid_value",
+        "disabled",
+    ),
+    Bad(
+        "retention of more than all",
+        _update(truncation={"type": "retention_ratio", "retention_ratio": 1.5}),
+        "session.truncation.retention_ratio",
+        "invalid_value",
+        "less than",
+    ),
     Bad("too many tools", _update(tools=[{}] * 1000), "session.tools", "invalid_value", "128"),
     Bad(
         "endless instructions",

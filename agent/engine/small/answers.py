@@ -17,6 +17,7 @@ from agent.engine.contract import (
     Role,
     Speech,
     TextDelta,
+    Truncation,
     Usage,
 )
 from agent.engine.small.language_model import Generated, LanguageModel, Sampling
@@ -40,12 +41,14 @@ class Question:
         items: The history.
         words: Of the spoken items whose transcript is not in them, by item id.
         open_words: Of the open utterance, when the answer is to see it.
+        truncation: What happens when all that is too long.
     """
 
     instructions: str
     items: tuple[Item, ...]
     words: Mapping[str, Words]
     open_words: Words | None
+    truncation: Truncation
 
     async def messages(self) -> list[Message]:
         """The chat messages, once all words are known.
@@ -157,7 +160,12 @@ class _Decoding:
         reserved = min(
             self._sampling.max_output_tokens, int(model.context_tokens * _RESERVED_FOR_ANSWER)
         )
-        prompt, prompt_tokens = fit(messages, model.context_tokens - reserved, model.count_tokens)
+        prompt, prompt_tokens = fit(
+            messages,
+            model.context_tokens - reserved,
+            model.count_tokens,
+            self._question.truncation,
+        )
         room = model.context_tokens - prompt_tokens
         self._limit_tokens = min(self._sampling.max_output_tokens, room)
         sampling = Sampling(self._limit_tokens, self._sampling.temperature, self._sampling.seed)

@@ -170,7 +170,7 @@ class SmallConversation(Conversation):
         instructions = request.instructions
         if instructions is None:
             instructions = self._settings.instructions
-        return Question(instructions, items, words, open_words)
+        return Question(instructions, items, words, open_words, self._settings.truncation)
 
     def _named(self, context: Sequence[Item | str]) -> tuple[Item, ...]:
         """The items of a branch's own context."""

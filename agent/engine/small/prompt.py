@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from agent.engine.contract import Content, Item, Role, Speech, Text, ToolCall, ToolResult
+from agent.engine.contract import (
+    Content,
+    Item,
+    Role,
+    Speech,
+    Text,
+    ToolCall,
+    ToolResult,
+    Truncation,
+)
 from agent.errors import ContextOverflow
 
 Message = dict[str, str]
@@ -39,7 +48,10 @@ def build_messages(
 
 
 def fit(
-    messages: Sequence[Message], budget_tokens: int, count: Callable[[list[Message]], int]
+    messages: Sequence[Message],
+    budget_tokens: int,
+    count: Callable[[list[Message]], int],
+    truncation: Truncation,
 ) -> tuple[list[Message], int]:
     """The messages without the oldest turns that do not fit.
 
@@ -53,6 +65,7 @@ def fit(
         messages: The instructions, then the conversation.
         budget_tokens: What the prompt may take.
         count: Tokens of a prompt; asked for one turn at a time.
+        truncation: Whether turns may be left out, and down to which share of the budget.
 
     Returns:
         The messages that fit and their tokens.
@@ -62,24 +75,26 @@ def fit(
     """
     system, turns = messages[0], _turns(messages[1:])
     alone = count([system])
+    share = truncation.retention_ratio
+    left_tokens = budget_tokens * (_KEPT_SHARE if share is None else share)
     sizes = [count([system, *turn]) - alone for turn in turns]
     first, total = 0, alone
     for last, turn in enumerate(turns):
         # As it was when this turn was to be answered, so that each turn leaves out the same
         # ones as the turn before it did.
         asked = count([system, turn[0]]) - alone
-        if total + asked > budget_tokens:
-            while first < last and total + asked > budget_tokens * _KEPT_SHARE:
+        if total + asked > budget_tokens and truncation.allowed:
+            while first < last and total + asked > left_tokens:
                 total -= sizes[first]
                 first += 1
         total += sizes[last]
-    while first < len(turns) - 1 and total > budget_tokens:
+    while first < len(turns) - 1 and total > budget_tokens and truncation.allowed:
         total -= sizes[first]
         first += 1
     if total > budget_tokens:
+        what = "the last message" if truncation.allowed else "all messages (truncation is disabled)"
         raise ContextOverflow(
-            f"the instructions and the last message take {total} tokens; "
-            f"{budget_tokens} are free for them"
+            f"the instructions and {what} take {total} tokens; {budget_tokens} are free for them"
         )
     return [system, *(message for turn in turns[first:] for message in turn)], total
 

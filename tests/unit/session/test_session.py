@@ -9,6 +9,8 @@ import pytest
 
 from agent.audio.pcm import encode_pcm16
 from agent.config import Limits, VadSettings
+from agent.engine.contract import Truncation
+from agent.gateway.translate import engine_settings
 from agent.session.items import (
     AdoptBranch,
     AudioPart,
@@ -524,6 +526,24 @@ def test_settings_are_merged_shown_in_effect_and_passed_to_the_engine():
     assert session["audio"]["input"]["transcription"] is None
     assert session["audio"]["input"]["turn_detection"]["silence_duration_ms"] == 800
     assert session["instructions"] == "Speak Latin."
+
+
+@pytest.mark.parametrize(
+    ("asked", "engine"),
+    [
+        ("auto", Truncation()),
+        ("disabled", Truncation(allowed=False)),
+        ({"type": "retention_ratio", "retention_ratio": 0.25}, Truncation(retention_ratio=0.25)),
+        ({"type": "retention_ratio", "retention_ratio": 1}, Truncation(retention_ratio=1.0)),
+    ],
+)
+def test_truncation_reaches_the_engine(asked, engine):
+    driver = SessionDriver()
+    driver.say(update(truncation={"type": "retention_ratio", "retention_ratio": 0.7}))
+    session = only(driver.say(update(truncation=asked)), "session.updated")["session"]
+    shown = session["truncation"]
+    assert (shown if isinstance(asked, str) else {k: shown[k] for k in asked}) == asked
+    assert engine_settings(of_kind(driver, Configure)[-1]).truncation == engine
 
 
 def test_a_refused_update_changes_nothing():

@@ -4,9 +4,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.engine.contract import Item, Role, Speech, Text, ToolCall, ToolResult
+from agent.engine.contract import (
+    Item,
+    Role,
+    Speech,
+    Text,
+    ToolCall,
+    ToolResult,
+    Truncation,
+)
 from agent.engine.small.prompt import Message, build_messages, fit
 from agent.errors import ContextOverflow
+
+AUTO = Truncation()
 
 
 def count(messages: list[Message]) -> int:
@@ -53,8 +63,8 @@ def test_nobody_can_say_the_marks_of_the_template(text: str) -> None:
 
 def test_a_conversation_that_fits_is_left_alone() -> None:
     messages = chat("s", "q1", "a1", "q2")
-    assert fit(messages, 100, count) == (messages, count(messages))
-    assert fit(chat("s"), 2, count) == (chat("s"), 2)
+    assert fit(messages, 100, count, AUTO) == (messages, count(messages))
+    assert fit(chat("s"), 2, count, AUTO) == (chat("s"), 2)
 
 
 def test_old_turns_are_left_out_many_at_a_time() -> None:
@@ -62,7 +72,7 @@ def test_old_turns_are_left_out_many_at_a_time() -> None:
     begins = []
     for length in range(1, 201, 2):
         turns = [f"{'q' if i % 2 == 0 else 'a'}{i:03}" for i in range(length)]
-        prompt, tokens = fit(chat("s", *turns), 102, count)
+        prompt, tokens = fit(chat("s", *turns), 102, count, AUTO)
         assert tokens == count(prompt) <= 102
         assert prompt[-1]["content"] == turns[-1]
         if prompt[1] not in begins:
@@ -74,10 +84,10 @@ def test_old_turns_are_left_out_many_at_a_time() -> None:
 
 def test_the_last_user_message_and_the_instructions_stay() -> None:
     messages = chat("system", "old", "answer", "question")
-    prompt, _ = fit(messages, count(chat("system", "question")), count)
+    prompt, _ = fit(messages, count(chat("system", "question")), count, AUTO)
     assert prompt == [messages[0], messages[-1]]
     with pytest.raises(ContextOverflow, match="16 tokens; 15 are free"):
-        fit(messages, count(chat("system", "question")) - 1, count)
+        fit(messages, count(chat("system", "question")) - 1, count, AUTO)
 
 
 @given(st.lists(st.text("x", max_size=9), min_size=1, max_size=20), st.integers(0, 60))
@@ -87,9 +97,26 @@ def test_the_prompt_is_always_the_instructions_and_the_end(texts: list[str], bud
     must = [messages[0], *messages[last_user:]]
     if count(must) > budget:
         with pytest.raises(ContextOverflow):
-            fit(messages, budget, count)
+            fit(messages, budget, count, AUTO)
         return
-    prompt, tokens = fit(messages, budget, count)
+    prompt, tokens = fit(messages, budget, count, AUTO)
     assert tokens == count(prompt) <= budget
     assert prompt[:1] + prompt[-len(must) + 1 :] == must
     assert messages[-len(prompt) + 1 :] == prompt[1:]
+
+
+def test_nothing_is_left_out_when_truncation_is_disabled() -> None:
+    messages = chat("s", "old", "answer", "question")
+    disabled = Truncation(allowed=False)
+    assert fit(messages, count(messages), count, disabled) == (messages, count(messages))
+    with pytest.raises(ContextOverflow, match="truncation is disabled"):
+        fit(messages, count(messages) - 1, count, disabled)
+
+
+@pytest.mark.parametrize(("ratio", "kept"), [(1.0, 10), (0.5, 5), (0.0, 1)])
+def test_a_retention_ratio_says_how_much_stays(ratio: float, kept: int) -> None:
+    """Ten turns fit; the eleventh question makes room."""
+    turns = [f"{'q' if i % 2 == 0 else 'a'}{i:03}" for i in range(21)]
+    prompt, tokens = fit(chat("s", *turns), 102, count, Truncation(retention_ratio=ratio))
+    assert tokens == count(prompt) <= 102
+    assert len(prompt) // 2 == kept
