@@ -15,6 +15,7 @@ from agent.engine.contract import (
     Role,
     Speech,
     Text,
+    Truncation,
 )
 from agent.engine.gemma.budget import LEFT_SHARE, MOST_SHARE, first_kept, turn_starts
 from agent.engine.gemma.prompts import Answer, PromptItem, Transcript
@@ -130,6 +131,8 @@ class Record:
         Raises:
             TemplateFailed, Unsupported: As `PromptRenderer.render`.
         """
+        if self.settings.truncation != Truncation():
+            return None  # the client has chosen another way
         settings, begin = self._beginning(self.settings, self.summary)
         items = self.items[begin:]
         starts, tokens = self._turns(items)
@@ -207,13 +210,15 @@ class Record:
             summary: What stands for the oldest turns.
             present: Whether the last turn is the one that is to be answered now.
         """
+        if not settings.truncation.allowed:
+            return settings, [self._know(item).prompt for item in self.items]
         settings, begin = self._beginning(settings, summary)
         items = self.items[begin:]
         starts, tokens = self._turns(items, over=-1 if present else None)
         context, fixed = self._shop.context_tokens, self._scripts.fixed_length(settings)
-        left_out = first_kept(
-            tokens, int(MOST_SHARE * context) - fixed, int(LEFT_SHARE * context) - fixed
-        )
+        most, ratio = int(MOST_SHARE * context) - fixed, settings.truncation.retention_ratio
+        left = int(LEFT_SHARE * context) - fixed if ratio is None else int(ratio * most)
+        left_out = first_kept(tokens, most, left)
         if left_out > self._left_out:
             log.info("oldest turns left out", turns=left_out, of=len(tokens), tokens=sum(tokens))
         self._left_out = left_out

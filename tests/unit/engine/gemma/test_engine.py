@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -24,7 +25,9 @@ from agent.engine.contract import (  # noqa: E402
     Role,
     Speech,
     Text,
+    Truncation,
 )
+from agent.errors import ContextOverflow  # noqa: E402
 from tests.helpers.gemma_engine import (  # noqa: E402
     Answer,
     ManualEngine,
@@ -390,6 +393,36 @@ async def test_the_oldest_turns_are_folded_into_a_summary() -> None:
     assert got.done is not None
     assert got.done.usage.text_tokens < 2048
     await engine.stop()
+
+
+async def long_conversation(truncation: Truncation) -> Answer:
+    """The answer to the last of 16 turns of about 200 tokens; 2,048 is the context."""
+    engine = ManualEngine(summaries=True)
+    await engine.start()
+    conversation = engine.open(replace(SETTINGS, truncation=truncation))
+    for turn in range(16):
+        conversation.insert(Item(f"u{turn}", Role.USER, (Text(f"{turn} " + "x" * 150),)))
+        if turn < 15:
+            conversation.insert(Item(f"a{turn}", Role.ASSISTANT, (Text("So it is."),)))
+            await engine.settle()
+    branch = conversation.branch(ANSWER)
+    await engine.rest()
+    assert conversation._dialogue._record.summary is None
+    await engine.stop()
+    return await read(branch)
+
+
+async def test_a_conversation_that_may_not_be_cut_is_refused() -> None:
+    got = await long_conversation(Truncation(allowed=False))
+    assert isinstance(got.error, ContextOverflow)
+    assert "2048" in str(got.error)
+
+
+@pytest.mark.parametrize(("ratio", "turns"), [(0.0, 2), (1.0, 8)])
+async def test_a_retention_ratio_says_how_much_stays(ratio: float, turns: int) -> None:
+    got = await long_conversation(Truncation(retention_ratio=ratio))
+    assert got.done is not None
+    assert abs(got.done.usage.text_tokens / 200 - turns) <= 1
 
 
 async def test_speech_goes_on_while_a_summary_is_made() -> None:
