@@ -105,6 +105,31 @@ class SmallEngineSettings(Group):
     prompt_cache_mib: int = Field(128, ge=0, le=65_536)
 
 
+class GemmaEngineSettings(Group):
+    """The resident engine."""
+
+    device: str = "auto"  # the first GPU if there is one, else the CPU
+    dtype: Literal["auto", "bfloat16", "float32"] = "auto"
+    # Longest prompt plus answer of one conversation; its memory is reserved per place.
+    context_tokens: int = Field(16_384, ge=1024, le=262_144)
+    # Of the memory that is free once the weights are loaded. What is left is for the steps
+    # themselves, and on the CPU for everybody else.
+    memory_share: float = Field(0.8, gt=0.0, le=1.0)
+    # Conversations and branches that are in memory at once; None for as many as fit.
+    slots: int | None = Field(None, ge=1, le=4096)
+    # Speech is heard in pieces of so much. None: 320 ms on a GPU; on the CPU it is measured
+    # at the start what keeps up with live speech.
+    piece_ms: int | None = Field(None, ge=40, le=640, multiple_of=40)
+    # Host memory for speech that was encoded, so that a changed history need not be again:
+    # 77 KB for a second of E2B.
+    soft_cache_mib: int = Field(1024, ge=0, le=1_048_576)
+    # Before a conversation outgrows its context its oldest turns are summarised, in the
+    # background. Without, or where that is not done in time, they are left out.
+    summaries: bool = True
+    # Of torch on the CPU; None for as many as there are cores.
+    threads: int | None = Field(None, ge=1, le=256)
+
+
 class EngineProcessSettings(Group):
     """The engine's process: how it is watched and restarted."""
 
@@ -159,6 +184,7 @@ class Settings(BaseSettings):
     vad: VadSettings = VadSettings()
     limits: Limits = Limits()
     small: SmallEngineSettings = SmallEngineSettings()
+    gemma: GemmaEngineSettings = GemmaEngineSettings()
     engine_process: EngineProcessSettings = EngineProcessSettings()
 
     @classmethod

@@ -18,6 +18,7 @@ that met it fails with a clear status.
             ├── EngineBusy          no place for another conversation or branch
             ├── ContextOverflow     the prompt does not fit
             ├── ClipTooLong         a clip of 30 s or more would have been made
+            ├── TemplateFailed      the checkpoint's chat template cannot write this prompt
             └── Unsupported         this engine cannot do that (images, a language, …)
 """
 
@@ -129,6 +130,12 @@ class ClipTooLong(EngineError):
     """A clip of 30 s or more was about to be made; the model would cut it silently."""
 
     code = "clip_too_long"
+
+
+class TemplateFailed(EngineError):
+    """The checkpoint's own chat template raised, or left out what it was given."""
+
+    code = "chat_template_failed"
 
 
 class Unsupported(EngineError):

@@ -6,19 +6,23 @@ import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from pathlib import Path
 
 import structlog
 
 from agent.config import EngineName, Settings
 from agent.engine.child import EngineSpec
+from agent.engine.gemma.options import GemmaOptions
 from agent.engine.small.options import INFO, SmallOptions
 from agent.engine.supervisor import EngineSupervisor
 from agent.errors import ConfigError
 
 log = structlog.get_logger(__name__)
 
-NO_GEMMA = "this version has no engine for Gemma 4 yet"
+GEMMA_PACKAGES = ("torch", "transformers")
+INSTALL_GEMMA = "install it with `pip install 'voice-agent[gemma]'`"
+NAME_A_MODEL = "name one, for example `--model google/gemma-4-E2B-it`, or a folder"
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,26 +32,33 @@ class Choice:
     Attributes:
         engine: Never `AUTO`.
         reason: Why, in words for people.
+        model: Folder or hub name of the checkpoint; None for an engine with models of its own.
     """
 
     engine: EngineName
     reason: str
+    model: str | None = None
 
 
 def choose_engine(settings: Settings, environment: Mapping[str, str] = os.environ) -> Choice:
     """Which engine the settings ask for; `auto` never asks for one that must be downloaded.
 
-    A checkpoint that merely lies on this machine does not choose an engine that this version
-    does not have; asking for one does, and is then refused by `select_engine`.
+    A checkpoint that merely lies on this machine chooses an engine only if that can run here.
     """
-    if settings.engine is not EngineName.AUTO:
-        return Choice(settings.engine, "it was asked for")
+    checkpoint = settings.model or find_checkpoint(environment)
+    if settings.engine is EngineName.SMALL:
+        return Choice(EngineName.SMALL, "it was asked for")
+    if settings.engine is EngineName.GEMMA:
+        return Choice(EngineName.GEMMA, "it was asked for", checkpoint)
     if settings.model is not None:
-        return Choice(EngineName.GEMMA, f"the model {settings.model} was asked for")
-    checkpoint = find_checkpoint(environment)
-    if checkpoint is not None:
-        return Choice(EngineName.SMALL, f"{checkpoint} is on this machine, but {NO_GEMMA}")
-    return Choice(EngineName.SMALL, "no Gemma 4 was asked for or is on this machine")
+        reason = f"the model {settings.model} was asked for"
+        return Choice(EngineName.GEMMA, reason, settings.model)
+    if checkpoint is None:
+        return Choice(EngineName.SMALL, "no Gemma 4 was asked for or is on this machine")
+    if missing := _missing_packages():
+        reason = f"{checkpoint} is on this machine, but {missing} is not: {INSTALL_GEMMA}"
+        return Choice(EngineName.SMALL, reason)
+    return Choice(EngineName.GEMMA, f"{checkpoint} is on this machine", checkpoint)
 
 
 def select_engine(settings: Settings) -> EngineSupervisor:
@@ -58,14 +69,29 @@ def select_engine(settings: Settings) -> EngineSupervisor:
     """
     choice = choose_engine(settings)
     if choice.engine is EngineName.GEMMA:
-        raise ConfigError(
-            f"engine: {choice.reason}, but {NO_GEMMA}; leave `model` out and set `engine` to"
-            " `small` for the embedded demo engine"
-        )
-    if settings.model is not None:
+        if choice.model is None:
+            raise ConfigError(f"model: no Gemma 4 is on this machine; {NAME_A_MODEL}")
+        if missing := _missing_packages():
+            raise ConfigError(f"engine: {choice.reason}, but needs {missing}; {INSTALL_GEMMA}")
+        spec = gemma_spec(settings, choice.model)
+    elif settings.model is not None:
         raise ConfigError("model: the engine `small` has no other model; leave `model` out")
+    else:
+        spec = small_spec(settings)
     log.info("engine chosen", engine=choice.engine, reason=choice.reason)
-    return EngineSupervisor(small_spec(settings), settings.engine_process)
+    return EngineSupervisor(spec, settings.engine_process)
+
+
+def gemma_spec(settings: Settings, model: str) -> EngineSpec:
+    """How the process of the resident engine is started."""
+    options = GemmaOptions(
+        model=model, max_output_tokens=settings.max_output_tokens, **settings.gemma.model_dump()
+    )
+    # What it does it reports itself: bars of libraries would end up in the log.
+    environment = {"HF_HUB_DISABLE_PROGRESS_BARS": "1", "TQDM_DISABLE": "1"}
+    return EngineSpec(
+        "agent.engine.gemma.engine:create", options.to_json(), options.info, environment
+    )
 
 
 def small_spec(settings: Settings) -> EngineSpec:
@@ -95,6 +121,11 @@ def find_checkpoint(environment: Mapping[str, str] = os.environ) -> str | None:
         if _hears(config / "config.json"):
             return config.parent.parent.name.removeprefix("models--").replace("--", "/")
     return None
+
+
+def _missing_packages() -> str:
+    """What the resident engine needs and is not installed, in words; empty when all is."""
+    return " and ".join(name for name in GEMMA_PACKAGES if find_spec(name) is None)
 
 
 def _hub_cache(environment: Mapping[str, str]) -> Path:

@@ -160,7 +160,7 @@ class Cache:
         """Whether the rings still hold the window before position `length`."""
         state = self._slots[slot]
         needed = max(0, length - self.window + 1)
-        return 0 <= length <= state.length and needed >= state.written - self.ring
+        return length == 0 or (0 < length <= state.length and needed >= state.written - self.ring)
 
     def truncate(self, slot: int, length: int) -> None:
         """Forget the tokens from position `length` on.

@@ -38,7 +38,7 @@ class Ear:
     state: EncoderState
     decoder: Decoder
 
-    def hear(self, mel: Tensor, clip: Clip, rows: Rows) -> None:
+    def hear(self, mel: Tensor, clip: Clip, rows: Rows, keep: Tensor | None = None) -> None:
         """Encode one whole piece of every row and write it into the cache.
 
         Args:
@@ -46,14 +46,29 @@ class Ear:
             clip: Whose.
             rows: Where its tokens belong; a row that only pads has a count of 0, but needs
                 an encoder slot of its own all the same.
+            keep: Given the soft tokens, [rows, tokens, hidden], to write them again one day.
         """
         frames = torch.full_like(clip.seen, mel.shape[1])
         soft = self.encoder.encode(self.state, mel, frames, clip.slots, clip.seen)
+        if keep is not None:
+            keep.copy_(soft)
+        self.write(soft, rows)
+
+    def write(self, soft: Tensor, rows: Rows) -> None:
+        """Write soft tokens, [rows, tokens, hidden], into the cache."""
         pad = self.decoder.weights.pad
         ids = torch.full(soft.shape[:2], pad, dtype=torch.int64, device=soft.device)
         self.decoder.listen(soft, ids, rows)
 
-    def close(self, mel: Tensor, frames: Tensor, clip: Clip, text: Tensor, rows: Rows) -> Tensor:
+    def close(
+        self,
+        mel: Tensor,
+        frames: Tensor,
+        clip: Clip,
+        text: Tensor,
+        rows: Rows,
+        keep: Tensor | None = None,
+    ) -> Tensor:
         """Encode the rest of every row's clip, write it and the text after it, and predict.
 
         Args:
@@ -62,11 +77,14 @@ class Ear:
             clip: Whose; its state is not changed.
             text: int64[rows, n], token ids after the clip.
             rows: Where all this belongs; `counts` are soft tokens and text tokens together.
+            keep: As for `hear`; of each row the real ones come first.
 
         Returns:
             float32[rows, vocabulary], logits of what follows the last real token.
         """
         soft = self.encoder.encode(self.state, mel, frames, clip.slots, clip.seen, write=False)
+        if keep is not None:
+            keep.copy_(soft)
         heard = (frames + (FRAMES_PER_TOKEN - 1)) // FRAMES_PER_TOKEN
         count, piece, width = soft.shape
         step = torch.arange(piece + text.shape[1], device=mel.device)

@@ -41,9 +41,9 @@ class StepShapes:
     Attributes:
         piece_tokens: Soft tokens of one piece of speech; one is 40 ms.
         closing_tokens: Most text tokens after a clip that go in one step with its end.
-        read_tokens: Text tokens read at once otherwise.
+        read_tokens: Text tokens read, or soft tokens recalled, at once otherwise.
         buckets: Batch sizes of decode and hear.
-        close_buckets: Batch sizes of close and read.
+        close_buckets: Batch sizes of close, read and recall.
     """
 
     piece_tokens: int = 8
@@ -58,9 +58,18 @@ class StepShapes:
         return max(self.piece_tokens + self.closing_tokens, self.read_tokens)
 
 
-def build_ear(model: Any, plan: CachePlan, piece_tokens: int) -> Ear:
-    """Encoder and decoder over a transformers model, with the fastest operations it can have."""
-    text, audio = TextWeights.of(model), EncoderWeights.of(model)
+def build_ear(
+    model: Any, plan: CachePlan, piece_tokens: int, text: TextWeights | None = None
+) -> Ear:
+    """Encoder and decoder over a transformers model, with the fastest operations it can have.
+
+    Args:
+        model: A `Gemma4ForConditionalGeneration`.
+        plan: What its cache is to be.
+        piece_tokens: Most soft tokens of a piece.
+        text: Its text weights, if they were regrouped already.
+    """
+    text, audio = text or TextWeights.of(model), EncoderWeights.of(model)
     cache = Cache(text, plan)
     # One slot more for what padding writes.
     state = EncoderState.empty(audio, plan.slots + 1, piece_tokens)
@@ -79,19 +88,26 @@ class _Buffers:
     integers: Tensor
     text: Tensor
     mel: Tensor
+    soft: Tensor
     host_integers: Tensor
     host_text: Tensor
     host_mel: Tensor
+    host_soft: Tensor
 
     @classmethod
-    def of(cls, rows: int, text: int, frames: int, bins: int, device: torch.device) -> _Buffers:
-        pin = device.type == "cuda"
-        host = (
-            torch.zeros(7, rows, dtype=torch.int64, pin_memory=pin),
-            torch.zeros(rows, text, dtype=torch.int64, pin_memory=pin),
-            torch.zeros(rows, frames, bins, pin_memory=pin),
+    def of(cls, rows: int, text: int, frames: int, bins: int, soft: int, embed: Tensor) -> _Buffers:
+        pin = embed.device.type == "cuda"
+        integers = torch.zeros(7, rows, dtype=torch.int64, pin_memory=pin)
+        words = torch.zeros(rows, text, dtype=torch.int64, pin_memory=pin)
+        mel = torch.zeros(rows, frames, bins, pin_memory=pin)
+        softs = torch.zeros(rows, soft, embed.shape[1], dtype=embed.dtype, pin_memory=pin)
+
+        def there(part: Tensor) -> Tensor:
+            return part.to(embed.device, copy=True)
+
+        return cls(
+            there(integers), there(words), there(mel), there(softs), integers, words, mel, softs
         )
-        return cls(*(part.to(device, copy=True) for part in host), *host)
 
     def send(self) -> None:
         self.integers.copy_(self.host_integers, non_blocking=True)
@@ -99,6 +115,8 @@ class _Buffers:
             self.text.copy_(self.host_text, non_blocking=True)
         if self.host_mel.numel():
             self.mel.copy_(self.host_mel, non_blocking=True)
+        if self.host_soft.numel():
+            self.soft.copy_(self.host_soft, non_blocking=True)
 
     def rows(self) -> Rows:
         return Rows(self.integers[SLOT], self.integers[START], self.integers[COUNT])
@@ -123,7 +141,7 @@ class _Bucket:
             self.graph.replay()
 
     def capture(self, pool: Any) -> None:
-        stream = torch.cuda.Stream()
+        stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):
             self.run()
@@ -140,7 +158,8 @@ class Steps:
     """Everything an engine asks of the model, one call a step.
 
     `logits` and `best` hold the last predicting step's results: float32[rows, vocabulary]
-    and the greedy tokens int64[rows], valid until the next such step.
+    and the greedy tokens int64[rows], valid until the next such step. `soft` holds what the
+    last step that heard made of it: [rows, piece_tokens, hidden], of each row the real ones first.
 
     Attributes:
         ear: What runs.
@@ -157,10 +176,12 @@ class Steps:
         rows = max(*self.shapes.buckets, *self.shapes.close_buckets)
         self.logits = torch.zeros(rows, weights.head.shape[0], device=self.device)
         self.best = torch.zeros(rows, dtype=torch.int64, device=self.device)
+        self.soft = weights.embed.new_zeros(rows, self.shapes.piece_tokens, weights.hidden)
         self._suppressed = torch.tensor(self.suppress, dtype=torch.int64, device=self.device)
         self._bins = self.ear.state.mel.shape[1]
         self._buckets: dict[tuple[str, int], _Bucket] = {}
         self._idle_slot = self.ear.decoder.cache.plan.slots
+        self._captured = self.device.type == "cuda"
 
     @torch.no_grad()
     def prepare(self, progress: Progress = lambda _name, _done: None) -> dict[str, float]:
@@ -173,14 +194,11 @@ class Steps:
         if self.device.type != "cuda":
             return spent
         pool = torch.cuda.graph_pool_handle()
-        shapes = self.shapes
         # The biggest first: the others fit into the memory it leaves.
         wanted = [
             (name, size)
-            for name in ("close", "read", "hear", "decode")
-            for size in sorted(
-                shapes.close_buckets if name in {"close", "read"} else shapes.buckets, reverse=True
-            )
+            for name in ("close", "read", "recall", "hear", "decode")
+            for size in sorted(self._sizes(name), reverse=True)
         ]
         for index, (name, size) in enumerate(wanted):
             began = perf_counter()
@@ -210,6 +228,18 @@ class Steps:
         self._fill_text(bucket, texts)
         self._launch(bucket)
 
+    def recall(self, slots: Sequence[int], starts: Sequence[int], softs: Sequence[Tensor]) -> None:
+        """Write soft tokens that were kept into the rows; nobody wants logits.
+
+        Args:
+            slots, starts: As for `decode`.
+            softs: At most `read_tokens` each, [tokens, hidden] on the host.
+        """
+        bucket = self._fill("recall", slots, starts, [len(soft) for soft in softs])
+        for row, soft in enumerate(softs):
+            bucket.buffers.host_soft[row, : len(soft)] = soft
+        self._launch(bucket)
+
     def hear(
         self,
         slots: Sequence[int],
@@ -217,6 +247,7 @@ class Steps:
         mels: Sequence[Mel],
         encoder_slots: Sequence[int],
         seen: Sequence[int],
+        writes: Sequence[bool] | None = None,
     ) -> None:
         """Hear one whole piece of every row's clip.
 
@@ -225,8 +256,11 @@ class Steps:
             mels: float32[4 * piece_tokens, bins] each.
             encoder_slots: Slots of the encoder's state.
             seen: Tokens of the clip before this piece.
+            writes: False for rows whose cache has the piece already: only the encoder goes on.
         """
-        bucket = self._fill("hear", slots, starts, [self.shapes.piece_tokens] * len(slots))
+        piece = self.shapes.piece_tokens
+        counts = [piece if write else 0 for write in writes or [True] * len(slots)]
+        bucket = self._fill("hear", slots, starts, counts)
         self._fill_clips(bucket, mels, encoder_slots, seen)
         self._launch(bucket)
 
@@ -294,19 +328,23 @@ class Steps:
     def _size(self, name: str, count: int) -> int:
         if self.device.type != "cuda":
             return count
-        shapes = self.shapes
-        sizes = shapes.close_buckets if name in {"close", "read"} else shapes.buckets
+        sizes = self._sizes(name)
         for size in sizes:
             if size >= count:
                 return size
         raise EngineError(f"a {name} step takes at most {max(sizes)} rows, not {count}")
+
+    def _sizes(self, name: str) -> tuple[int, ...]:
+        return self.shapes.buckets if name in {"hear", "decode"} else self.shapes.close_buckets
 
     def _bucket(self, name: str, size: int) -> _Bucket:
         if (name, size) not in self._buckets:
             shapes = self.shapes
             text = {"close": shapes.closing_tokens, "read": shapes.read_tokens}.get(name, 0)
             frames = shapes.piece_tokens * FRAMES_PER_TOKEN if name in {"close", "hear"} else 0
-            buffers = _Buffers.of(size, text, frames, self._bins, self.device)
+            soft = shapes.read_tokens if name == "recall" else 0
+            embed = self.ear.decoder.weights.embed
+            buffers = _Buffers.of(size, text, frames, self._bins, soft, embed)
             run = partial(getattr(self, f"_run_{name}"), buffers)
             self._buckets[name, size] = _Bucket(buffers, run)
         return self._buckets[name, size]
@@ -315,17 +353,30 @@ class Steps:
         self._keep(self.ear.decoder.decode(buffers.integers[TOKEN], buffers.rows()))
 
     def _run_read(self, buffers: _Buffers) -> None:
-        decoder = self.ear.decoder
-        decoder.listen(decoder.embed(buffers.text), buffers.text, buffers.rows())
+        decoder, text = self.ear.decoder, buffers.text
+        if not self._captured:
+            text = text[:, : _most(buffers.integers[COUNT])]
+        decoder.listen(decoder.embed(text), text, buffers.rows())
+
+    def _run_recall(self, buffers: _Buffers) -> None:
+        soft = buffers.soft
+        if not self._captured:
+            soft = soft[:, : _most(buffers.integers[COUNT])]
+        self.ear.write(soft, buffers.rows())
 
     def _run_hear(self, buffers: _Buffers) -> None:
-        self.ear.hear(buffers.mel, buffers.clip(), buffers.rows())
+        keep = self.soft[: len(buffers.mel)]
+        self.ear.hear(buffers.mel, buffers.clip(), buffers.rows(), keep)
 
     def _run_close(self, buffers: _Buffers) -> None:
-        frames = buffers.integers[FRAMES]
-        self._keep(
-            self.ear.close(buffers.mel, frames, buffers.clip(), buffers.text, buffers.rows())
-        )
+        rows, frames = buffers.rows(), buffers.integers[FRAMES]
+        mel, text = buffers.mel, buffers.text
+        if not self._captured:
+            heard = -(-frames // FRAMES_PER_TOKEN)
+            mel = mel[:, : FRAMES_PER_TOKEN * _most(heard)]
+            text = text[:, : _most(rows.counts - heard)]
+        keep = self.soft[: len(mel), : mel.shape[1] // FRAMES_PER_TOKEN]
+        self._keep(self.ear.close(mel, frames, buffers.clip(), text, rows, keep))
 
     def _keep(self, logits: Tensor) -> None:
         kept = self.logits[: len(logits)]
@@ -333,3 +384,8 @@ class Steps:
         if self.suppress:
             kept.index_fill_(1, self._suppressed, -torch.inf)
         torch.argmax(kept, 1, out=self.best[: len(logits)])
+
+
+def _most(counts: Tensor) -> int:
+    """How much of an input to compute where shapes need not be fixed: at least one."""
+    return max(1, int(counts.max()))

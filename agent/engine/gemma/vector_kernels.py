@@ -116,6 +116,7 @@ def product(
     out = torch.empty(
         outs, dtype=torch.float32 if cap is not None else weight.dtype, device=weight.device
     )
+    after: Norm | None
     if isinstance(x, Pending):
         enter = JOINED_NORMED if before is not None else JOINED
         source, residual, after, scale = x.x, x.residual, x.after, x.scale

@@ -6,7 +6,15 @@ from pathlib import Path
 import pytest
 
 from agent.config import EngineName, Settings
-from agent.engine.factory import choose_engine, find_checkpoint, select_engine, small_spec
+from agent.engine import factory
+from agent.engine.factory import (
+    choose_engine,
+    find_checkpoint,
+    gemma_spec,
+    select_engine,
+    small_spec,
+)
+from agent.engine.gemma.options import GemmaOptions
 from agent.engine.small import create
 from agent.engine.supervisor import EngineState
 from agent.errors import ConfigError
@@ -32,18 +40,41 @@ def test_auto_is_the_embedded_engine_on_a_fresh_machine(empty: dict[str, str]) -
     assert engine.state is EngineState.STARTING
 
 
+@pytest.fixture
+def installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(factory, "GEMMA_PACKAGES", ())
+
+
+@pytest.fixture
+def not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(factory, "GEMMA_PACKAGES", ("no_such_package",))
+
+
 @pytest.mark.parametrize(
     "settings",
     [
         Settings(model="google/gemma-4-E2B-it"),
-        Settings(engine=EngineName.GEMMA),
-        Settings(engine=EngineName.GEMMA, model="./checkpoint"),
+        Settings(engine=EngineName.GEMMA, model="google/gemma-4-E2B-it"),
     ],
 )
-def test_gemma_is_refused_in_plain_words(settings: Settings, empty: dict[str, str]) -> None:
+def test_a_model_is_for_gemma(settings: Settings, empty: dict[str, str], installed: None) -> None:
     assert choose_engine(settings, empty).engine is EngineName.GEMMA
-    with pytest.raises(ConfigError, match="no engine for Gemma 4 yet"):
-        select_engine(settings)
+    engine = select_engine(settings)
+    assert engine.info.name == "gemma"
+    assert engine.info.model == "google/gemma-4-E2B-it"
+    assert engine.info.note == ""
+
+
+def test_gemma_without_a_model_says_how_to_name_one(empty: dict[str, str], installed: None) -> None:
+    with pytest.raises(ConfigError, match="--model google/gemma-4-E2B-it"):
+        select_engine(Settings(engine=EngineName.GEMMA))
+
+
+def test_gemma_without_its_packages_says_what_to_install(
+    empty: dict[str, str], not_installed: None
+) -> None:
+    with pytest.raises(ConfigError, match=r"no_such_package; .*voice-agent\[gemma\]"):
+        select_engine(Settings(model="google/gemma-4-E2B-it"))
 
 
 def test_a_model_that_small_cannot_load_is_refused(empty: dict[str, str]) -> None:
@@ -51,11 +82,37 @@ def test_a_model_that_small_cannot_load_is_refused(empty: dict[str, str]) -> Non
         select_engine(Settings(engine=EngineName.SMALL, model="x"))
 
 
-def test_a_checkpoint_that_lies_here_is_told_about(tmp_path: Path, empty: dict[str, str]) -> None:
+def test_a_checkpoint_that_lies_here_is_taken(
+    tmp_path: Path, empty: dict[str, str], installed: None
+) -> None:
+    put_checkpoint(tmp_path, "google/gemma-4-E2B-it", {"audio_config": {"x": 1}})
+    choice = choose_engine(Settings(), empty)
+    assert choice.engine is EngineName.GEMMA
+    assert choice.model == "google/gemma-4-E2B-it"
+    assert choose_engine(Settings(engine=EngineName.SMALL), empty).engine is EngineName.SMALL
+    assert select_engine(Settings(engine=EngineName.GEMMA)).info.model == "google/gemma-4-E2B-it"
+
+
+def test_a_checkpoint_that_cannot_run_here_is_told_about(
+    tmp_path: Path, empty: dict[str, str], not_installed: None
+) -> None:
     put_checkpoint(tmp_path, "google/gemma-4-E2B-it", {"audio_config": {"x": 1}})
     choice = choose_engine(Settings(), empty)
     assert choice.engine is EngineName.SMALL
     assert "google/gemma-4-E2B-it" in choice.reason
+    assert "no_such_package" in choice.reason
+
+
+def test_a_folder_is_called_by_its_name(tmp_path: Path) -> None:
+    folder = tmp_path / "my-gemma"
+    folder.mkdir()
+    spec = gemma_spec(Settings(max_output_tokens=9, gemma={"slots": 3}), str(folder))
+    assert spec.factory == "agent.engine.gemma.engine:create"
+    assert spec.info.model == "my-gemma"
+    options = GemmaOptions(**json.loads(json.dumps(spec.options)))
+    assert options.model == str(folder)
+    assert (options.slots, options.max_output_tokens) == (3, 9)
+    assert options.context_tokens == Settings().gemma.context_tokens
 
 
 @pytest.mark.parametrize("config", [{}, {"audio_config": None}, [], "text"])

@@ -1,0 +1,127 @@
+"""The engine with the tiny checkpoint that hears: real speech in, the right digits out."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import wave
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("torch")
+pytest.importorskip("transformers")
+
+from agent.engine.contract import (
+    BranchKind,
+    BranchRequest,
+    Conversation,
+    ConversationSettings,
+    Limits,
+)
+from tests.helpers.gemma_engine import ManualEngine, read
+
+DATA = Path(__file__).resolve().parents[3] / "data"
+SPOKEN = DATA / "spoken-digits"
+SAID: dict[str, dict[str, str]] = json.loads((SPOKEN / "manifest.json").read_text("utf-8"))
+GREEDY = Limits(max_output_tokens=30, temperature=0)
+ANSWER = BranchRequest(BranchKind.ANSWER, limits=GREEDY)
+SETTINGS = ConversationSettings("Answer in one sentence.")
+
+
+def clip(name: str) -> np.ndarray:
+    with wave.open(str(SPOKEN / f"{name}.wav")) as file:
+        data = np.frombuffer(file.readframes(file.getnframes()), "<i2")
+    return (data / 32768).astype(np.float32)
+
+
+def digits(name: str) -> str:
+    return SAID[f"{name}.wav"]["digits"]
+
+
+@pytest.fixture
+async def engine() -> AsyncIterator[ManualEngine]:
+    engine = ManualEngine(model=str(DATA / "tiny-gemma"), max_output_tokens=30)
+    await engine.start()
+    yield engine
+    await engine.stop()
+
+
+async def say(engine: ManualEngine, conversation: Conversation, speech: np.ndarray) -> None:
+    """As a microphone does: bit by bit, the engine at work between."""
+    for at in range(0, len(speech), 800):
+        conversation.hear(speech[at : at + 800])
+        engine.round()
+        await asyncio.sleep(0)
+
+
+async def answer(engine: ManualEngine, conversation: Conversation) -> str:
+    branch = conversation.branch(ANSWER)
+    await engine.rest()
+    got = await read(branch)
+    assert got.error is None
+    conversation.adopt(branch, f"answer {id(branch)}", len(got.text))
+    await engine.settle()
+    return got.text
+
+
+@pytest.mark.parametrize("name", [name.removesuffix(".wav") for name in SAID])
+async def test_it_says_the_digits_back_and_writes_them_down(
+    engine: ManualEngine, name: str
+) -> None:
+    conversation = engine.open(SETTINGS)
+    await engine.settle()
+    await say(engine, conversation, clip(name))
+    conversation.commit("u1")
+    transcript = conversation.branch(
+        BranchRequest(BranchKind.TRANSCRIPT, item_id="u1", limits=GREEDY)
+    )
+    assert await answer(engine, conversation) == f"You said {digits(name)}."
+    written = await read(transcript)
+    if name in {"three-one-four", "five-eight-zero-six"}:
+        assert written.text == digits(name)
+    assert written.error is None
+
+
+async def test_a_pause_is_no_end_and_a_misfire_is_forgotten(engine: ManualEngine) -> None:
+    conversation = engine.open(SETTINGS)
+    await say(engine, conversation, clip("nine")[:9_000])
+    conversation.forget()
+    speech = clip("three-one-four")
+    await say(engine, conversation, speech[:20_000])
+    conversation.pause()
+    early = conversation.branch(BranchRequest(BranchKind.ANSWER, include_open=True, limits=GREEDY))
+    await engine.rest()
+    assert (await read(early)).text != ""
+    conversation.resume()
+    await say(engine, conversation, speech[20_000:])
+    conversation.commit("u1")
+    assert await answer(engine, conversation) == "You said 3 1 4."
+
+
+async def test_two_people_speak_at_once(engine: ManualEngine) -> None:
+    names = ["two-seven", "five-eight-zero-six"]
+    people = [engine.open(SETTINGS) for _ in names]
+    speeches = [clip(name) for name in names]
+    for at in range(0, max(map(len, speeches)), 1_600):
+        for person, speech in zip(people, speeches, strict=True):
+            person.hear(speech[at : at + 1_600])
+        engine.round()
+    for name, person in zip(names, people, strict=True):
+        person.commit("u1")
+        assert await answer(engine, person) == f"You said {digits(name)}."
+
+
+async def test_the_engine_stays_silent_about_the_old_words_when_interrupted(
+    engine: ManualEngine,
+) -> None:
+    conversation = engine.open(SETTINGS)
+    await say(engine, conversation, clip("two-seven"))
+    conversation.commit("u1")
+    branch = conversation.branch(ANSWER)
+    await say(engine, conversation, clip("three-one-four"))
+    conversation.adopt(branch, "a1", len("You said"))
+    conversation.commit("u2", after="a1")
+    assert await answer(engine, conversation) == "You said 3 1 4."
