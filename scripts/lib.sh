@@ -151,3 +151,29 @@ set_up() {
     exec 9<&-
     cd "$from" || exit
 }
+
+has_gpu() { command -v nvidia-smi >/dev/null && nvidia-smi -L 2>/dev/null | grep -q '^GPU'; }
+
+# install_torch where there is no GPU: with one, pip's own choice is right.
+#
+# On an index like PyPI torch is a CUDA build of several GB. Its makers' own index has a CPU
+# build; it is taken when it answers, else whatever the user's pip finds: a mirror may have
+# just that, and its user knows what it holds.
+install_torch() {
+    if has_gpu; then return; fi
+    local index="${TORCH_INDEX_URL:-https://download.pytorch.org/whl/cpu}" version
+    version="$(sed -n 's/^torch==//p' constraints.txt)"
+    if "$VENV/bin/python" -c "import torch, sys; sys.exit(torch.__version__.split('+')[0] != '$version')" \
+        2>/dev/null; then
+        return
+    fi
+    if timeout 10 "$VENV/bin/python" -c \
+        'import sys, urllib.request; urllib.request.urlopen(sys.argv[1], timeout=5)' \
+        "$index/torch/" 2>/dev/null; then
+        # Without dependencies: those come from the user's index, at our pinned versions.
+        pip_install "installing torch $version for the CPU from $index" \
+            --no-deps --index-url "$index" "torch==$version" && return
+    fi
+    say "no CPU build of torch to be had from $index; taking torch $version as your pip finds" \
+        "it, which may be the CUDA build of several GB (TORCH_INDEX_URL names another index)"
+}
