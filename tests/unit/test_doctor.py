@@ -19,6 +19,7 @@ from agent import doctor
 from agent.cli import app
 from agent.config import Settings, load_settings
 from agent.doctor import Finding, State, examine
+from agent.engine import factory
 from tests.helpers.fake_sounddevice import BUILT_IN, SPEAKERS, SoundDevice
 
 runner = CliRunner()
@@ -32,6 +33,7 @@ def _a_machine_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> It
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setitem(sys.modules, "sounddevice", SoundDevice(BUILT_IN))
     installed(monkeypatch, "faster-whisper", "onnxruntime", "xllamacpp", "sounddevice")
+    monkeypatch.setattr(factory, "GEMMA_PACKAGES", ("no_such_package",))
     # It would send the logs of all later tests to the runner's closed stream.
     monkeypatch.setattr(doctor, "configure_logging", lambda level: None)
     with capture_logs():
