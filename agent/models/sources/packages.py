@@ -127,11 +127,13 @@ def _unpack(wheel: Path, members: Sequence[Member], staging: Staging) -> None:
 def _largest_file_bytes(folder: Path) -> int:
     """Size of the largest file below a folder that another process is working in."""
     largest_bytes = 0
-    for path in folder.rglob("*"):
-        try:
-            largest_bytes = max(largest_bytes, path.stat().st_size)
-        except FileNotFoundError:
-            continue
+    # Unlike `Path.rglob`, `os.walk` goes on when a folder vanishes while it is looked at.
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            try:
+                largest_bytes = max(largest_bytes, os.stat(os.path.join(parent, name)).st_size)
+            except FileNotFoundError:
+                continue
     return largest_bytes
 
 
