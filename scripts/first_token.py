@@ -16,12 +16,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import subprocess
 import sys
 from collections import Counter
 from statistics import median
 from typing import Any
 
+from scripts.playing import play
 from tests.helpers.speech import recordings
 
 RATE_HZ = 16_000
@@ -31,15 +31,16 @@ def main() -> None:
     """Play, and print what was measured."""
     options = parse_options()
     files = [
-        str(clip.path)
+        clip.path
         for clip in recordings(options.lang)
         if options.from_s <= clip.samples().size / RATE_HZ <= options.to_s
     ]
     if not files:
         sys.exit(f"no recording of {options.from_s} to {options.to_s} s in {options.lang}")
+    more = ["--url", options.url] if options.url else []
     turns, split = [], 0
     for _ in range(options.repeat):
-        played = play(files, options)
+        played = play(files, options.lang, *more)
         parts = Counter(turn["file"] for turn in played)
         split += sum(count > 1 for count in parts.values())
         turns += [turn for turn in played if parts[turn["file"]] == 1]
@@ -59,16 +60,6 @@ def parse_options() -> argparse.Namespace:
     parser.add_argument("--lang", default="en", help="only recordings in this language")
     parser.add_argument("--url", help="address of the server")
     return parser.parse_args()
-
-
-def play(files: list[str], options: argparse.Namespace) -> list[dict[str, Any]]:
-    """The turns of one conversation over all files."""
-    command = [sys.executable, "-m", "agent.cli", "say", "--json", "--language", options.lang]
-    command += ["--url", options.url] if options.url else []
-    done = subprocess.run([*command, *files], stdout=subprocess.PIPE, text=True, check=False)
-    if done.returncode:
-        sys.exit(done.returncode)
-    return [json.loads(line) for line in done.stdout.splitlines()]
 
 
 def summarise(turns: list[dict[str, Any]]) -> dict[str, Any]:

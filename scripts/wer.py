@@ -18,7 +18,6 @@ import argparse
 import itertools
 import json
 import os
-import subprocess
 import sys
 import tempfile
 import wave
@@ -34,6 +33,7 @@ from rich.table import Table
 from agent.audio.pcm import encode_pcm16
 from agent.engine.small.recogniser import Recogniser
 from agent.models.store import ModelStore
+from scripts.playing import play
 from tests.helpers.speech import Recording, recordings
 from tests.helpers.wer import WordErrors, differences, normalise, total, word_errors
 
@@ -115,18 +115,12 @@ def join(clips: Sequence[Recording], folder: Path) -> Recording:
 
 def hear_through_server(clips: Sequence[Recording], options: argparse.Namespace) -> list[Result]:
     """What a running server hears: the transcripts of all turns of a file, in order."""
-    command = [sys.executable, "-m", "agent.cli", "say", "--json", "--no-answer"]
-    command += ["--language", options.lang]
-    command += ["--fast"] if options.fast else []
-    command += ["--url", options.url] if options.url else []
-    command += ["--api-key-file", options.api_key_file] if options.api_key_file else []
-    command += [str(clip.path) for clip in clips]
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
-    if done.returncode:
-        sys.exit(done.returncode)
+    more = ["--no-answer"]
+    more += ["--fast"] if options.fast else []
+    more += ["--url", options.url] if options.url else []
+    more += ["--api-key-file", options.api_key_file] if options.api_key_file else []
     heard = defaultdict(list)
-    for line in done.stdout.splitlines():
-        turn = json.loads(line)
+    for turn in play([clip.path for clip in clips], options.lang, *more):
         heard[turn["file"]].append(turn["transcript"])
     return [Result(clip, " ".join(heard[str(clip.path)])) for clip in clips]
 
