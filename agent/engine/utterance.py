@@ -29,6 +29,50 @@ class Clip:
         return self.silent_from != 0
 
 
+class ClipLengths:
+    """How long the clips of an utterance are, and what may become of them.
+
+    Attributes:
+        open_samples: Of the clip that is still growing; 0 when there is none.
+        closed_samples: Of all clips before it.
+    """
+
+    def __init__(self) -> None:
+        self.open_samples = 0
+        self.closed_samples = 0
+
+    @property
+    def samples(self) -> int:
+        """Of all clips."""
+        return self.closed_samples + self.open_samples
+
+    def hear(self, samples: int) -> None:
+        """The open clip grows by so many.
+
+        Raises:
+            ClipTooLong: It would reach `MAX_CLIP_SAMPLES`; nothing was added.
+        """
+        if self.open_samples + samples >= MAX_CLIP_SAMPLES:
+            raise ClipTooLong(
+                f"a clip of {self.open_samples + samples} samples was about to be made; "
+                f"it must be shorter than {MAX_CLIP_SAMPLES}"
+            )
+        self.open_samples += samples
+
+    def cut(self, keep_samples: int) -> None:
+        """The open clip ends after so many; the rest is the next one.
+
+        Raises:
+            ValueError: `keep_samples` is not within 1 … the samples of the open clip.
+        """
+        if not 1 <= keep_samples <= self.open_samples:
+            raise ValueError(
+                f"cannot keep {keep_samples} of {self.open_samples} samples of the open clip"
+            )
+        self.closed_samples += keep_samples
+        self.open_samples -= keep_samples
+
+
 class Utterance:
     """Speech as it comes: closed clips, then at most one open clip."""
 
@@ -37,13 +81,12 @@ class Utterance:
         self.paused_at: int | None = None
         """Samples of the utterance that were heard when the present pause began."""
         self._pieces: list[Samples] = []
-        self._open_samples = 0
-        self._closed_samples = 0
+        self._lengths = ClipLengths()
 
     @property
     def samples(self) -> int:
         """How many samples were heard."""
-        return self._closed_samples + self._open_samples
+        return self._lengths.samples
 
     @property
     def open_clip(self) -> Clip | None:
@@ -54,7 +97,7 @@ class Utterance:
             self._pieces = [np.concatenate(self._pieces)]
         silent_from = None
         if self.paused_at is not None:
-            silent_from = max(0, self.paused_at - self._closed_samples)
+            silent_from = max(0, self.paused_at - self._lengths.closed_samples)
         return Clip(self._pieces[0], silent_from)
 
     @property
@@ -69,14 +112,9 @@ class Utterance:
         Raises:
             ClipTooLong: The open clip would reach `MAX_CLIP_SAMPLES`; nothing was added.
         """
-        if self._open_samples + samples.size >= MAX_CLIP_SAMPLES:
-            raise ClipTooLong(
-                f"a clip of {self._open_samples + samples.size} samples was about to be made; "
-                f"it must be shorter than {MAX_CLIP_SAMPLES}"
-            )
+        self._lengths.hear(samples.size)
         if samples.size:
             self._pieces.append(np.array(samples, dtype=np.float32))
-            self._open_samples += samples.size
 
     def cut(self, keep_samples: int) -> Clip:
         """Close the open clip after its first `keep_samples`; the rest begins the next.
@@ -85,9 +123,8 @@ class Utterance:
             ValueError: `keep_samples` is not within 1 … the samples of the open clip.
         """
         clip = self.open_clip
-        heard = self._open_samples
-        if clip is None or not 1 <= keep_samples <= heard:
-            raise ValueError(f"cannot keep {keep_samples} of {heard} samples of the open clip")
+        self._lengths.cut(keep_samples)
+        assert clip is not None
         silent_from = clip.silent_from
         if silent_from is not None and silent_from >= keep_samples:
             silent_from = None
@@ -95,8 +132,6 @@ class Utterance:
         self.closed.append(closed)
         rest = clip.samples[keep_samples:]
         self._pieces = [rest] if rest.size else []
-        self._open_samples = rest.size
-        self._closed_samples += keep_samples
         return closed
 
     def pause(self) -> None:

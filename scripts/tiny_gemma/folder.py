@@ -17,6 +17,7 @@ from transformers import (
 )
 
 from scripts.tiny_gemma import words
+from tests.helpers.tiny_gemma import VISION, media_ids
 
 # The names that the published checkpoints use, in an order of our own.
 BASIC = ("<pad>", "<eos>", "<bos>", "<unk>", "<mask>")
@@ -128,7 +129,6 @@ def make_tokenizer() -> GemmaTokenizer:
 def make_config(tokenizer: GemmaTokenizer) -> Gemma4Config:
     """Six text layers, the last two without keys and values of their own; five in the ear."""
     kinds = ["sliding_attention", "full_attention"] * 3
-    token = tokenizer.convert_tokens_to_ids
     text = {
         "vocab_size": len(tokenizer),
         "vocab_size_per_layer_input": len(tokenizer),
@@ -158,28 +158,11 @@ def make_config(tokenizer: GemmaTokenizer) -> Gemma4Config:
         "output_proj_dims": 192,
         "initializer_range": 0.05,
     }
-    vision = {
-        "hidden_size": 16,
-        "intermediate_size": 32,
-        "num_hidden_layers": 1,
-        "num_attention_heads": 1,
-        "num_key_value_heads": 1,
-        "head_dim": 16,
-        "patch_size": 4,
-        "pooling_kernel_size": 1,
-        "position_embedding_size": 64,
-    }
     return Gemma4Config(
         text_config=text,
         audio_config=hearing,
-        vision_config=vision,
-        boi_token_id=token("<|image>"),
-        eoi_token_id=token("<image|>"),
-        image_token_id=token("<|image|>"),
-        video_token_id=token(VIDEO),
-        boa_token_id=token("<|audio>"),
-        eoa_token_index=token("<audio|>"),
-        audio_token_id=token("<|audio|>"),
+        vision_config=VISION,
+        **media_ids(tokenizer),
         initializer_range=0.05,
     )
 

@@ -15,7 +15,7 @@ from tokenizers import AddedToken
 from transformers import Gemma4AudioFeatureExtractor, GemmaTokenizer
 
 from agent.engine.gemma.checkpoint import Checkpoint
-from tests.helpers.tiny_gemma import SPECIAL
+from tests.helpers.tiny_gemma import NAMED, SPECIAL
 
 CONTROL = ["<|tool>", "<tool|>", "<|tool_call>", "<tool_call|>", "<|tool_response>"]
 CONTROL += ["<tool_response|>", '<|"|>', "<|think|>"]
@@ -118,18 +118,7 @@ def published_tokenizer(template: str = CHAT_TEMPLATE) -> GemmaTokenizer:
     tokenizer = GemmaTokenizer(
         vocab=vocabulary,
         merges=list(dict.fromkeys(merges)),
-        extra_special_tokens={
-            "image_token": "<|image|>",
-            "boi_token": "<|image>",
-            "eoi_token": "<image|>",
-            "audio_token": "<|audio|>",
-            "boa_token": "<|audio>",
-            "eoa_token": "<audio|>",
-            "sot_token": "<|turn>",
-            "eot_token": "<turn|>",
-            "soc_token": "<|channel>",
-            "eoc_token": "<channel|>",
-        },
+        extra_special_tokens=NAMED,
     )
     tokenizer.add_tokens([AddedToken(name, special=True) for name in [*SPECIAL, *CONTROL]])
     # Whole runs of line breaks and tags of HTML are tokens of their own, and not special.

@@ -16,6 +16,7 @@ from transformers import (
     Gemma4AudioFeatureExtractor,
     Gemma4Config,
     Gemma4ForConditionalGeneration,
+    PreTrainedTokenizerBase,
     PreTrainedTokenizerFast,
 )
 
@@ -23,6 +24,33 @@ SPECIAL = [
     "<pad>", "<eos>", "<bos>", "<unk>", "<|turn>", "<turn|>", "<|channel>", "<channel|>",
     "<|image>", "<image|>", "<|image|>", "<|audio>", "<audio|>", "<|audio|>", "<|video|>",
 ]  # fmt: skip
+
+NAMED = {
+    "image_token": "<|image|>",
+    "boi_token": "<|image>",
+    "eoi_token": "<image|>",
+    "audio_token": "<|audio|>",
+    "boa_token": "<|audio>",
+    "eoa_token": "<audio|>",
+    "sot_token": "<|turn>",
+    "eot_token": "<turn|>",
+    "soc_token": "<|channel>",
+    "eoc_token": "<channel|>",
+}
+"""Special tokens that the published tokenizers have names for."""
+
+VISION = {
+    "hidden_size": 16,
+    "intermediate_size": 32,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 1,
+    "num_key_value_heads": 1,
+    "head_dim": 16,
+    "patch_size": 4,
+    "pooling_kernel_size": 1,
+    "position_embedding_size": 64,
+}
+"""A vision tower that is there so that everything loads."""
 
 CHAT_TEMPLATE = """{{ bos_token }}
 {%- for message in messages -%}
@@ -60,24 +88,26 @@ def tiny_tokenizer() -> PreTrainedTokenizerFast:
         eos_token="<eos>",
         bos_token="<bos>",
         unk_token="<unk>",
-        extra_special_tokens={
-            "image_token": "<|image|>",
-            "boi_token": "<|image>",
-            "eoi_token": "<image|>",
-            "audio_token": "<|audio|>",
-            "boa_token": "<|audio>",
-            "eoa_token": "<audio|>",
-            "sot_token": "<|turn>",
-            "eot_token": "<turn|>",
-            "soc_token": "<|channel>",
-            "eoc_token": "<channel|>",
-        },
+        extra_special_tokens=NAMED,
     )
+
+
+def media_ids(tokenizer: PreTrainedTokenizerBase) -> dict[str, int]:
+    """The ids of media that a configuration names, from its tokenizer."""
+    token = tokenizer.convert_tokens_to_ids
+    return {
+        "boi_token_id": token("<|image>"),
+        "eoi_token_id": token("<image|>"),
+        "image_token_id": token("<|image|>"),
+        "video_token_id": token("<|video|>"),
+        "boa_token_id": token("<|audio>"),
+        "eoa_token_index": token("<audio|>"),
+        "audio_token_id": token("<|audio|>"),
+    }
 
 
 def tiny_config(tokenizer: PreTrainedTokenizerFast, *, audio: bool = True) -> Gemma4Config:
     """Seven layers, the last three without keys and values of their own."""
-    token = tokenizer.convert_tokens_to_ids
     kinds = ["sliding_attention", "sliding_attention", "full_attention", "sliding_attention"]
     kinds += ["sliding_attention", "sliding_attention", "full_attention"]
     text = {
@@ -110,28 +140,11 @@ def tiny_config(tokenizer: PreTrainedTokenizerFast, *, audio: bool = True) -> Ge
         "output_proj_dims": 40,
         "initializer_range": 0.2,
     }
-    vision = {
-        "hidden_size": 16,
-        "intermediate_size": 32,
-        "num_hidden_layers": 1,
-        "num_attention_heads": 1,
-        "num_key_value_heads": 1,
-        "head_dim": 16,
-        "patch_size": 4,
-        "pooling_kernel_size": 1,
-        "position_embedding_size": 64,
-    }
     return Gemma4Config(
         text_config=text,
         audio_config=hearing if audio else None,
-        vision_config=vision,
-        boi_token_id=token("<|image>"),
-        eoi_token_id=token("<image|>"),
-        image_token_id=token("<|image|>"),
-        video_token_id=token("<|video|>"),
-        boa_token_id=token("<|audio>"),
-        eoa_token_index=token("<audio|>"),
-        audio_token_id=token("<|audio|>"),
+        vision_config=VISION,
+        **media_ids(tokenizer),
     )
 
 

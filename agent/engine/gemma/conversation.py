@@ -11,7 +11,6 @@ from time import perf_counter
 
 from agent.audio.pcm import encode_pcm16
 from agent.engine.contract import (
-    MAX_CLIP_SAMPLES,
     SAMPLE_RATE_HZ,
     Branch,
     BranchKind,
@@ -30,36 +29,11 @@ from agent.engine.gemma.dialogue import Dialogue
 from agent.engine.gemma.scheduler import Scheduler
 from agent.engine.history import History, answer_item
 from agent.engine.stream import BranchStream
-from agent.errors import ClipTooLong, EngineError, EngineUnavailable
+from agent.engine.utterance import ClipLengths
+from agent.errors import EngineError, EngineUnavailable
 
 _SETTLE_S = 0.03
 """After a change more is to be expected for so long: an answer is asked for, an item follows."""
-
-
-class _Speaking:
-    """How long the clips of the open utterance are."""
-
-    def __init__(self) -> None:
-        self.open_samples = 0
-        self.closed_samples = 0
-
-    @property
-    def samples(self) -> int:
-        return self.open_samples + self.closed_samples
-
-    def hear(self, samples: int) -> None:
-        if self.open_samples + samples >= MAX_CLIP_SAMPLES:
-            raise ClipTooLong(
-                f"a clip of {self.open_samples + samples} samples was about to be made; "
-                f"it must be shorter than {MAX_CLIP_SAMPLES}"
-            )
-        self.open_samples += samples
-
-    def cut(self, keep: int) -> None:
-        if not 1 <= keep <= self.open_samples:
-            raise ValueError(f"cannot keep {keep} of {self.open_samples} samples of the open clip")
-        self.closed_samples += keep
-        self.open_samples -= keep
 
 
 class GemmaConversation(Conversation):
@@ -85,7 +59,7 @@ class GemmaConversation(Conversation):
         self._dialogue = dialogue
         self._settings = settings
         self._history = History(map(_without_clips, history))
-        self._speaking = _Speaking()
+        self._speaking = ClipLengths()
         self._streams: dict[int, BranchStream] = {}
         self._commits: dict[asyncio.Future[Committed], int] = {}
         self._numbers = itertools.count()
@@ -126,7 +100,7 @@ class GemmaConversation(Conversation):
     def forget(self) -> None:
         """See `Conversation.forget`."""
         if self._speaking.samples:
-            self._speaking = _Speaking()
+            self._speaking = ClipLengths()
             self._post(self._dialogue.forget)
 
     def commit(
@@ -139,7 +113,7 @@ class GemmaConversation(Conversation):
         outcome: asyncio.Future[Committed] = self._loop.create_future()
         self._commits[outcome] = self._speaking.samples
         outcome.add_done_callback(self._committed)
-        self._speaking = _Speaking()
+        self._speaking = ClipLengths()
 
         def tell(result: Committed | EngineError) -> None:
             self._scheduler.tell(partial(_settle, outcome, result))

@@ -10,10 +10,8 @@ import torch
 
 from agent.engine.gemma.ear import Clip, Ear
 from agent.engine.gemma.encoder import FRAMES_PER_TOKEN
+from agent.engine.gemma.options import TOKEN_MS
 from agent.engine.gemma.text_ops import Rows
-
-TOKEN_S = 0.04
-"""Speech that one soft token stands for."""
 
 PIECES_TOKENS = (8, 16)
 """Pieces to choose from: 320 and 640 ms."""
@@ -66,7 +64,7 @@ def choose_piece_tokens(
         return PieceChoice(candidates[0], {})
     loads: dict[int, float] = {}
     for tokens in candidates:
-        loads[tokens] = _hearing_s(ear, tokens, repeats) / (tokens * TOKEN_S)
+        loads[tokens] = _hearing_s(ear, tokens, repeats) / (tokens * TOKEN_MS / 1000)
         if loads[tokens] <= most_load:
             return PieceChoice(tokens, loads)
     return PieceChoice(min(loads, key=loads.__getitem__), loads)

@@ -5,6 +5,7 @@ Pure planning: nothing here touches the device.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from enum import Enum
 
@@ -55,7 +56,7 @@ class Work:
         return [token for token in self.tokens if isinstance(token, Soft)]
 
 
-class Row:
+class Row(ABC):
     """A slot and the tokens it is to hold.
 
     Attributes:
@@ -82,12 +83,12 @@ class Row:
         self.began_s: float | None = None
 
     def take(self, token: int) -> None:
-        """The token that was chosen behind the last one of `target`."""
-        raise NotImplementedError
+        """The token that was chosen behind the last one of `target`; only if it `predicts`."""
+        raise AssertionError(f"{type(self).__name__} asked for no token")
 
+    @abstractmethod
     def fail(self, error: EngineError) -> None:
         """Its work cannot be done; it is not a row any more."""
-        raise NotImplementedError
 
     @property
     def missing(self) -> int:

@@ -43,6 +43,9 @@ class Reading(Row):
         self.resident = Resident(0, "me", target[:held])
         self.predicts = predicts  # type: ignore[misc]
 
+    def fail(self, error: EngineError) -> None:
+        raise error
+
     def next(self) -> Work:
         work = self.next_work(SHAPES)
         assert work is not None
