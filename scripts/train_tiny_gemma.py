@@ -19,6 +19,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors.torch import load_model
 
 from scripts.tiny_gemma import folder, training
 from scripts.tiny_gemma.evaluate import evaluate
@@ -44,8 +45,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--runs", type=int, default=40_000, help="runs of speech to make")
     parser.add_argument("--peak", type=float, default=1.5e-3, help="highest learning rate")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--resume", type=Path, nargs="*", default=[], help="parts of a saved state")
-    parser.add_argument("--state", type=Path, help="folder for the state in full precision")
+    parser.add_argument("--resume", type=Path, help="folder of a checkpoint to train further")
     parser.add_argument("--tests", type=int, default=1024, help="conversations for each figure")
     parser.add_argument("--rehearse", action="store_true", help="tiny batches, to try the code")
     return parser.parse_args()
@@ -54,22 +54,6 @@ def arguments() -> argparse.Namespace:
 def sound_of(runs: list[Run], device: torch.device) -> Sound:
     """What the runs sound like, on the device."""
     return Sound(torch.from_numpy(np.concatenate([run.samples for run in runs])), device)
-
-
-def save_state(where: Path, whole: training.Whole) -> None:
-    """Full precision, in two parts."""
-    where.mkdir(parents=True, exist_ok=True)
-    items = list(whole.state_dict().items())
-    for part in range(2):
-        torch.save(dict(items[part::2]), where / f"state-{part}.pt")
-
-
-def load_state(whole: training.Whole, parts: list[Path]) -> None:
-    """The opposite of `save_state`."""
-    state = {}
-    for part in parts:
-        state.update(torch.load(part, map_location="cpu"))
-    whole.load_state_dict(state)
 
 
 def main() -> None:
@@ -89,9 +73,9 @@ def main() -> None:
     say(f"{len(runs)} runs of speech to train with, {len(unheard)} to test with")
 
     model = folder.make_model(folder.make_config(tokenizer), seed=options.seed)
-    whole = training.Whole(model).to(device)
     if options.resume:
-        load_state(whole, options.resume)
+        load_model(model, str(options.resume / "model.safetensors"))
+    whole = training.Whole(model).to(device)
     if device.type == "cuda":
         training.use_fused_norms()
     steps = training.train(
@@ -107,8 +91,6 @@ def main() -> None:
         shapes=REHEARSAL if options.rehearse else SHAPES,
     )
     say(f"trained {steps} steps")
-    if options.state:
-        save_state(options.state, whole)
 
     # What is tested is what is saved: weights rounded to 16 bit, computed in 32.
     copied = folder.make_model(model.config, seed=options.seed)

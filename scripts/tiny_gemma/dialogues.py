@@ -225,7 +225,7 @@ class Maker:
         return Turn(task, heard, text, self._reply(task, digits), digits)
 
     def _choose(self, spoken: list[tuple[int, ...]], last: bool) -> str:
-        if spoken and self.random.random() < (0.4 if last else 0.15):
+        if spoken and self.random.random() < (0.5 if last else 0.25):
             return words.pick(self.random, ("first", "before", "before", "last"))
         kinds = ("answer", "transcribe", "Spanish", "Spanish", "German", "French", "typed", "chat")
         odds = (0.44, 0.28, 0.07, 0.07, 0.03, 0.03, 0.05, 0.03)

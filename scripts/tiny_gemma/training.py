@@ -275,7 +275,7 @@ def rate_at(progress: float, peak: float) -> float:
 def mixture_at(progress: float, started: float) -> dict[str, float]:
     """How often which shape is drawn: single turns first, then conversations and long clips."""
     late = min(1.0, max(0.0, (progress + started - 0.1) / 0.3))
-    return {"one": 1.0 - 0.75 * late, "some": 0.5 * late, "long": 0.25 * late}
+    return {"one": 1.0 - 0.85 * late, "some": 0.55 * late, "long": 0.3 * late}
 
 
 def train(
@@ -305,7 +305,7 @@ def train(
         capturable=on_gpu,
     )
     steps = {name: Step(whole, sound, shape, optimiser) for name, shape in shapes.items()}
-    share = {"one": 0.3, "some": 0.45, "long": 0.25}
+    share = {"one": 0.25, "some": 0.5, "long": 0.25}
     streams = {
         name: iter(
             DataLoader(
