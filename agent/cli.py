@@ -112,7 +112,7 @@ Instructions = Annotated[
 Language = Annotated[
     str | None,
     typer.Option(
-        "--language", metavar="CODE", help="Language of the speech, such as en; else detected."
+        "--language", metavar="LANGUAGE", help="Language of the speech: en, German; else detected."
     ),
 ]
 

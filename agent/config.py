@@ -22,6 +22,7 @@ from pydantic_settings import (
 )
 
 from agent.errors import ConfigError
+from agent.languages import LanguageCode
 
 ENV_PREFIX = "VOICE_AGENT_"
 
@@ -177,7 +178,8 @@ class Settings(BaseSettings):
     instructions: str = (
         "You are a friendly voice assistant. Answer in one or two short, plain sentences."
     )
-    language: str | None = None
+    # Of the speech, where the client names none: a BCP-47 code or an English name.
+    language: LanguageCode | None = None
     temperature: float = Field(0.7, ge=0.0, le=2.0)
     max_output_tokens: int = Field(512, ge=1, le=32_768)
     log_level: Literal["debug", "info", "warning", "error"] = "info"

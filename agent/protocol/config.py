@@ -29,6 +29,7 @@ from pydantic import (
 
 from agent.audio.pcm import AudioFormat, Encoding
 from agent.errors import InvalidEvent
+from agent.languages import LanguageCode
 
 MAX_INSTRUCTIONS_CHARS = 100_000
 MAX_TOOLS = 128
@@ -107,10 +108,13 @@ TurnDetection = Annotated[ServerVad | SemanticVad, Field(discriminator="type")]
 
 
 class Transcription(WireModel):
-    """Ask for a transcript of every spoken item; any model name is accepted."""
+    """Ask for a transcript of every spoken item; any model name is accepted.
+
+    `language` may be a name, as an extension of ours; it is shown as its BCP-47 code.
+    """
 
     model: str | None = Field(None, max_length=200)
-    language: str | None = Field(None, pattern=r"^[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8})*$")
+    language: LanguageCode | None = None
     prompt: Unsupported = None
     delay: Unsupported = None
     keywords: Unsupported = None
@@ -267,7 +271,8 @@ def _sentence(problem: Any, location: list[str], model: type[BaseModel]) -> str:
         return f"unknown field {location[-1]!r}{hint}"
     message: str = problem["msg"].removeprefix("Value error, ")
     given = problem.get("input")
-    if isinstance(given, bool | int | float) or (isinstance(given, str) and len(given) <= 40):
+    short = isinstance(given, bool | int | float) or (isinstance(given, str) and len(given) <= 40)
+    if short and repr(given) not in message:
         return f"{message} (got {given!r})"
     return message
 

@@ -206,7 +206,14 @@ BAD_MESSAGES = [
         _update(audio={"input": {"transcription": {"language": "the german one"}}}),
         "session.audio.input.transcription.language",
         "invalid_value",
-        "pattern",
+        "unknown language",
+    ),
+    Bad(
+        "language is misspelled",
+        _update(audio={"input": {"transcription": {"language": "Germn"}}}),
+        "session.audio.input.transcription.language",
+        "invalid_value",
+        "did you mean 'de' (German)?",
     ),
     Bad(
         "no output at all",

@@ -13,12 +13,11 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from transformers.models.whisper.tokenization_whisper import LANGUAGES
-
 from agent.engine.contract import ConversationSettings, Role, Text
 from agent.engine.gemma.chat import ChatTemplate, ClipRef, PromptItem
 from agent.engine.gemma.checkpoint import Checkpoint
 from agent.errors import ModelStoreError, TemplateFailed, Unsupported
+from agent.languages import find_language
 
 __all__ = [
     "Answer",
@@ -219,10 +218,8 @@ def common_prefix(one: Sequence[Hashable], other: Sequence[Hashable]) -> int:
 
 def language_name(language: str) -> str | None:
     """The English name of a language, from its BCP-47 code or its name; None if unknown."""
-    primary = language.replace("_", "-").partition("-")[0].lower()
-    if primary in LANGUAGES:
-        return str(LANGUAGES[primary]).title()
-    return language.title() if len(primary) > 3 else None
+    known = find_language(language)
+    return None if known is None else known.name
 
 
 def _asked(items: Sequence[PromptItem], purpose: Transcript | Translation) -> PromptItem:
