@@ -193,12 +193,16 @@ class Usage:
         audio_tokens: Audio tokens of the prompt.
         cached_tokens: How many of these were already resident.
         output_tokens: Tokens generated.
+        dropped_items: Items of the conversation that the prompt left out to fit the context.
+        summarised_items: Items that a summary stood for in the prompt.
     """
 
     text_tokens: int = 0
     audio_tokens: int = 0
     cached_tokens: int = 0
     output_tokens: int = 0
+    dropped_items: int = 0
+    summarised_items: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -87,4 +87,6 @@ def session_usage(usage: contract.Usage) -> items.TokenUsage:
         audio_tokens=usage.audio_tokens,
         cached_tokens=usage.cached_tokens,
         output_tokens=usage.output_tokens,
+        dropped_items=usage.dropped_items,
+        summarised_items=usage.summarised_items,
     )

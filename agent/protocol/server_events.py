@@ -225,10 +225,21 @@ def response_object(
 
 
 def usage_object(
-    *, text_tokens: int, audio_tokens: int, cached_tokens: int, output_tokens: int
+    *,
+    text_tokens: int,
+    audio_tokens: int,
+    cached_tokens: int,
+    output_tokens: int,
+    dropped_items: int = 0,
+    summarised_items: int = 0,
 ) -> Wire:
-    """The `usage` of `response.done`; pipecat insists on both `*_token_details`."""
+    """The `usage` of `response.done`; pipecat insists on both `*_token_details`.
+
+    The numbers of items are ours. They are in the details because every client we read takes
+    further integers there, and only where the conversation outgrew its context.
+    """
     input_tokens = text_tokens + audio_tokens
+    absent = {"dropped_items": dropped_items, "summarised_items": summarised_items}
     return {
         "total_tokens": input_tokens + output_tokens,
         "input_tokens": input_tokens,
@@ -238,6 +249,7 @@ def usage_object(
             "audio_tokens": audio_tokens,
             "image_tokens": 0,
             "cached_tokens": cached_tokens,
+            **{name: items for name, items in absent.items() if items},
         },
         "output_token_details": {"text_tokens": output_tokens, "audio_tokens": 0},
     }

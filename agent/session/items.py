@@ -279,12 +279,14 @@ Output = Send | Command | Close | TurnReport
 
 @dataclass(frozen=True, slots=True)
 class TokenUsage:
-    """What a branch cost, in tokens."""
+    """What a branch cost, in tokens, and how many items were not in its prompt as they are."""
 
     text_tokens: int = 0
     audio_tokens: int = 0
     cached_tokens: int = 0
     output_tokens: int = 0
+    dropped_items: int = 0
+    summarised_items: int = 0
 
 
 @dataclass(frozen=True, slots=True)

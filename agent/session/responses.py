@@ -303,6 +303,8 @@ class Responses:
                 audio_tokens=response.usage.audio_tokens,
                 cached_tokens=response.usage.cached_tokens,
                 output_tokens=response.usage.output_tokens,
+                dropped_items=response.usage.dropped_items,
+                summarised_items=response.usage.summarised_items,
             )
         plan = response.plan
         return server_events.response_object(

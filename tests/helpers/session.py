@@ -33,6 +33,9 @@ from agent.session.session import Session, SessionOptions
 
 FRAME_MS = 32
 
+USAGE = TokenUsage(text_tokens=7, audio_tokens=25, cached_tokens=3, output_tokens=2)
+"""Of every branch that ends, unless the test says otherwise."""
+
 _server_event: TypeAdapter[Any] = TypeAdapter(RealtimeServerEvent, config=ConfigDict())
 
 
@@ -158,10 +161,10 @@ class SessionDriver:
         *,
         complete: bool = True,
         stages_ms: dict[str, float] | None = None,
+        usage: TokenUsage = USAGE,
     ) -> list[dict[str, Any]]:
         """The engine ends a branch (the last answer's)."""
         branch = branch or self.branches()[-1]
-        usage = TokenUsage(text_tokens=7, audio_tokens=25, cached_tokens=3, output_tokens=2)
         self.session.receive_tokens(
             BranchEnded(branch.branch_id, complete, usage, stages_ms or {}), self.now
         )

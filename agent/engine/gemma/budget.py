@@ -9,6 +9,7 @@ be read again, which then is not needed for many turns.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from agent.engine.contract import Item, Role
 
@@ -16,6 +17,19 @@ MOST_SHARE = 0.75
 """Of the context that turns which are over may take; the rest is for the present one."""
 LEFT_SHARE = 0.5
 """To so much of the context they are cut down when they take more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Absent:
+    """Items of the conversation that a prompt does not have as they are.
+
+    Attributes:
+        dropped: Left out.
+        summarised: A summary stands for them.
+    """
+
+    dropped: int = 0
+    summarised: int = 0
 
 
 def turn_starts(items: Sequence[Item]) -> list[int]:

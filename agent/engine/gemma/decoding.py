@@ -16,6 +16,7 @@ from agent.engine.contract import (
     TextDelta,
     Usage,
 )
+from agent.engine.gemma.budget import Absent
 from agent.engine.gemma.detokenise import Detokeniser
 from agent.engine.gemma.residency import Resident
 from agent.engine.gemma.rows import Row
@@ -52,6 +53,7 @@ class Decoding(Row):
         shop: Shared.
         asked: What it is to do.
         script: Ends where the model is to go on.
+        absent: What it leaves out.
         on_end: Called once, when it has ended however it did.
 
     Attributes:
@@ -67,6 +69,7 @@ class Decoding(Row):
         shop: Workshop,
         asked: Asked,
         script: Script,
+        absent: Absent,
         on_end: Callable[[Decoding], None],
     ) -> None:
         """Nothing is begun yet.
@@ -80,6 +83,7 @@ class Decoding(Row):
         self.urgency = 0 if asked.is_kept else 1
         self.has_started = self.has_failed = False
         self._shop = shop
+        self._absent = absent
         self._on_end = on_end
         self._begun_s: float | None = None
         self._first_s: float | None = None
@@ -145,10 +149,7 @@ class Decoding(Row):
         self._leave()
 
     def _end(self, reason: FinishReason) -> None:
-        usage = Usage(
-            self._text_tokens, self._audio_tokens, self._cached_tokens, self._output_tokens
-        )
-        self.asked.tell(BranchDone(reason, usage, self._stages_ms()))
+        self.asked.tell(BranchDone(reason, self._usage(), self._stages_ms()))
         self._leave()
 
     def _leave(self) -> None:
@@ -156,6 +157,16 @@ class Decoding(Row):
         for sound in self.sounds:
             self._shop.device.let_go(sound, self)
         self._on_end(self)
+
+    def _usage(self) -> Usage:
+        return Usage(
+            text_tokens=self._text_tokens,
+            audio_tokens=self._audio_tokens,
+            cached_tokens=self._cached_tokens,
+            output_tokens=self._output_tokens,
+            dropped_items=self._absent.dropped,
+            summarised_items=self._absent.summarised,
+        )
 
     def _stages_ms(self) -> dict[str, float]:
         marks = [self.asked.asked_s, self._begun_s, self.began_s, self._first_s]

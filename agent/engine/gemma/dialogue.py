@@ -18,6 +18,7 @@ from agent.engine.contract import (
     TextDelta,
     Usage,
 )
+from agent.engine.gemma.budget import Absent
 from agent.engine.gemma.decoding import Asked, Decoding, check_fits
 from agent.engine.gemma.folding import Folding
 from agent.engine.gemma.record import Clips, Record
@@ -220,7 +221,7 @@ class Dialogue:
         elif (asked := folding.ask(self.be_due)) is not None:
             script, how = asked
             try:
-                self._begin_branch(folding, script, how)
+                self._begin_branch(folding, script, how, Absent())
             except EngineError as error:
                 how.tell(error)
 
@@ -308,8 +309,8 @@ class Dialogue:
                 asked.tell(BranchDone(FinishReason.STOP, Usage()))
                 return
             heard = [sound for sound in self._open if sound.samples]
-            script = record.prompt(request, heard, record.sounds_of(clips))
-            self._begin_branch(key, script, asked)
+            script, absent = record.prompt(request, heard, record.sounds_of(clips))
+            self._begin_branch(key, script, asked, absent)
         except EngineError as error:
             asked.tell(error)
             return
@@ -317,8 +318,8 @@ class Dialogue:
             asked.tell(EngineError(f"internal error: {type(error).__name__}"))
             raise
 
-    def _begin_branch(self, key: object, script: Script, asked: Asked) -> None:
-        branch = Decoding(self._shop, asked, script, partial(self._ended, key))
+    def _begin_branch(self, key: object, script: Script, asked: Asked, absent: Absent) -> None:
+        branch = Decoding(self._shop, asked, script, absent, partial(self._ended, key))
         self._branches[key] = branch
         self._start(branch)
 

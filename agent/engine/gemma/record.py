@@ -17,7 +17,7 @@ from agent.engine.contract import (
     Text,
     Truncation,
 )
-from agent.engine.gemma.budget import LEFT_SHARE, MOST_SHARE, first_kept, turn_starts
+from agent.engine.gemma.budget import LEFT_SHARE, MOST_SHARE, Absent, first_kept, turn_starts
 from agent.engine.gemma.prompts import Answer, PromptItem, Transcript
 from agent.engine.gemma.sounds import Sound
 from agent.engine.gemma.summary import (
@@ -122,7 +122,7 @@ class Record:
         Raises:
             TemplateFailed, Unsupported: As `PromptRenderer.render`.
         """
-        settings, items = self._kept(self.settings, summary, present=False)
+        settings, items, _ = self._kept(self.settings, summary, present=False)
         return self._scripts.of(settings, [*items, spoken(open_sounds)], Answer())
 
     def to_summarise(self) -> tuple[Script, str] | None:
@@ -142,7 +142,7 @@ class Record:
         )
         if not folded:
             return None
-        settings, prompts = self._kept(self.settings, self.summary, present=False)
+        settings, prompts, _ = self._kept(self.settings, self.summary, present=False)
         asked = PromptItem(Role.USER, (Text(REQUEST),))
         return self._scripts.of(settings, [*prompts, asked], Answer()), items[starts[folded]].id
 
@@ -151,8 +151,8 @@ class Record:
         request: BranchRequest,
         open_sounds: Sequence[Sound],
         own: Mapping[str, tuple[Sound, ...]],
-    ) -> Script:
-        """The prompt of a branch.
+    ) -> tuple[Script, Absent]:
+        """The prompt of a branch, and what it leaves out.
 
         Args:
             request: What it is for.
@@ -165,18 +165,18 @@ class Record:
         if request.kind is BranchKind.TRANSCRIPT:
             sounds = self._to_transcribe(request.item_id, open_sounds)
             purpose = Transcript(self.settings.language)
-            return self._scripts.of(self.settings, [spoken(sounds)], purpose)
-        settings = self.settings
+            return self._scripts.of(self.settings, [spoken(sounds)], purpose), Absent()
+        settings, absent = self.settings, Absent()
         if request.instructions is not None:
             settings = replace(settings, instructions=request.instructions)
         if request.context is not None:
             prompts = self._named(request.context, own)
         elif request.include_open and open_sounds:
-            settings, prompts = self._kept(settings, self.summary, present=False)
+            settings, prompts, absent = self._kept(settings, self.summary, present=False)
             prompts.append(spoken(open_sounds))
         else:
-            settings, prompts = self._kept(settings, self.summary, present=True)
-        return self._scripts.of(settings, prompts, Answer())
+            settings, prompts, absent = self._kept(settings, self.summary, present=True)
+        return self._scripts.of(settings, prompts, Answer()), absent
 
     def _to_transcribe(self, item_id: str | None, open_sounds: Sequence[Sound]) -> Sequence[Sound]:
         if item_id is None:
@@ -202,7 +202,7 @@ class Record:
 
     def _kept(
         self, settings: ConversationSettings, summary: Summary | None, *, present: bool
-    ) -> tuple[ConversationSettings, list[PromptItem]]:
+    ) -> tuple[ConversationSettings, list[PromptItem], Absent]:
         """What prompts have: all items, or a summary or nothing in place of the oldest turns.
 
         Args:
@@ -211,7 +211,7 @@ class Record:
             present: Whether the last turn is the one that is to be answered now.
         """
         if not settings.truncation.allowed:
-            return settings, [self._know(item).prompt for item in self.items]
+            return settings, [self._know(item).prompt for item in self.items], Absent()
         settings, begin = self._beginning(settings, summary)
         items = self.items[begin:]
         starts, tokens = self._turns(items, over=-1 if present else None)
@@ -222,8 +222,8 @@ class Record:
         if left_out > self._left_out:
             log.info("oldest turns left out", turns=left_out, of=len(tokens), tokens=sum(tokens))
         self._left_out = left_out
-        kept = items[starts[left_out] :] if left_out else items
-        return settings, [self._know(item).prompt for item in kept]
+        absent = Absent(starts[left_out], begin)
+        return settings, [self._know(item).prompt for item in items[absent.dropped :]], absent
 
     def _beginning(
         self, settings: ConversationSettings, summary: Summary | None

@@ -130,6 +130,7 @@ class _Decoding:
         self._begun = False
         self._first_text_s: float | None = None
         self._limit_tokens = sampling.max_output_tokens
+        self._dropped_items = 0
 
     async def run(self) -> None:
         """Decode it."""
@@ -151,7 +152,7 @@ class _Decoding:
         stages_ms = {"recognition": (heard_s - asked_s) * 1000}
         if self._first_text_s is not None:
             stages_ms["prompt"] = (self._first_text_s - heard_s) * 1000
-        self._stream.push(BranchDone(self._reason(cost), _usage(cost), stages_ms))
+        self._stream.push(BranchDone(self._reason(cost), self._usage(cost), stages_ms))
 
     def _decode(self, messages: list[Message]) -> Generated:
         """In a thread of the pool."""
@@ -160,16 +161,17 @@ class _Decoding:
         reserved = min(
             self._sampling.max_output_tokens, int(model.context_tokens * _RESERVED_FOR_ANSWER)
         )
-        prompt, prompt_tokens = fit(
+        prompt = fit(
             messages,
             model.context_tokens - reserved,
             model.count_tokens,
             self._question.truncation,
         )
-        room = model.context_tokens - prompt_tokens
+        self._dropped_items = prompt.dropped
+        room = model.context_tokens - prompt.tokens
         self._limit_tokens = min(self._sampling.max_output_tokens, room)
         sampling = Sampling(self._limit_tokens, self._sampling.temperature, self._sampling.seed)
-        return model.generate(prompt, sampling, self._take)
+        return model.generate(prompt.messages, sampling, self._take)
 
     def _take(self, text: str, cost: Generated) -> bool:
         """In the same thread: pass text on; True to stop."""
@@ -188,10 +190,10 @@ class _Decoding:
             return FinishReason.MAX_OUTPUT_TOKENS
         return FinishReason.CANCELLED
 
-
-def _usage(cost: Generated) -> Usage:
-    return Usage(
-        text_tokens=cost.prompt_tokens,
-        cached_tokens=cost.cached_tokens,
-        output_tokens=cost.output_tokens,
-    )
+    def _usage(self, cost: Generated) -> Usage:
+        return Usage(
+            text_tokens=cost.prompt_tokens,
+            cached_tokens=cost.cached_tokens,
+            output_tokens=cost.output_tokens,
+            dropped_items=self._dropped_items,
+        )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 from agent.engine.contract import (
     Content,
@@ -47,12 +48,27 @@ def build_messages(
     return messages
 
 
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """What the model reads.
+
+    Attributes:
+        messages: The instructions, then the conversation.
+        tokens: How many these are.
+        dropped: How many messages of the conversation were left out.
+    """
+
+    messages: list[Message]
+    tokens: int
+    dropped: int = 0
+
+
 def fit(
     messages: Sequence[Message],
     budget_tokens: int,
     count: Callable[[list[Message]], int],
     truncation: Truncation,
-) -> tuple[list[Message], int]:
+) -> Prompt:
     """The messages without the oldest turns that do not fit.
 
     Turns are left out many at a time, when the next one would not fit any more: each time
@@ -66,9 +82,6 @@ def fit(
         budget_tokens: What the prompt may take.
         count: Tokens of a prompt; asked for one turn at a time.
         truncation: Whether turns may be left out, and down to which share of the budget.
-
-    Returns:
-        The messages that fit and their tokens.
 
     Raises:
         ContextOverflow: Even the shortest prompt does not fit.
@@ -96,7 +109,8 @@ def fit(
         raise ContextOverflow(
             f"the instructions and {what} take {total} tokens; {budget_tokens} are free for them"
         )
-    return [system, *(message for turn in turns[first:] for message in turn)], total
+    kept = [message for turn in turns[first:] for message in turn]
+    return Prompt([system, *kept], total, len(messages) - 1 - len(kept))
 
 
 def _turns(messages: Sequence[Message]) -> list[list[Message]]:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import base64
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
+from openai.types.realtime import RealtimeResponseUsage
 
 from agent.audio.pcm import encode_pcm16
 from agent.config import Limits, VadSettings
-from agent.engine.contract import Truncation
-from agent.gateway.translate import engine_settings
+from agent.engine.contract import Truncation, Usage
+from agent.gateway.translate import engine_settings, session_usage
 from agent.session.items import (
     AdoptBranch,
     AudioPart,
@@ -27,7 +29,7 @@ from agent.session.items import (
     Resume,
     TruncateItem,
 )
-from tests.helpers.session import SessionDriver, only, types
+from tests.helpers.session import USAGE, SessionDriver, only, types
 
 MANUAL = {"audio": {"input": {"turn_detection": None}}}
 TRANSCRIBED = {"audio": {"input": {"transcription": {"model": "any"}}}}
@@ -88,6 +90,29 @@ def test_one_spoken_turn_sends_the_protocols_events_in_order():
     assert response["usage"]["input_token_details"]["cached_tokens"] == 3
     adopted = of_kind(driver, AdoptBranch)[-1]
     assert (adopted.upto, adopted.after) == (6, started["item_id"])
+
+
+def test_usage_says_what_the_prompt_left_out_and_nothing_when_that_is_nothing():
+    driver = SessionDriver()
+    driver.turn()
+    driver.text("Hello.")
+    details = only(driver.end(), "response.done")["response"]["usage"]["input_token_details"]
+    assert set(details) == {"text_tokens", "audio_tokens", "image_tokens", "cached_tokens"}
+    driver.turn()
+    driver.text("Hello again.")
+    sent = driver.end(usage=replace(USAGE, dropped_items=4, summarised_items=6))
+    usage = only(sent, "response.done")["response"]["usage"]
+    assert usage["input_tokens"] == 32
+    assert usage["input_token_details"] == details | {"dropped_items": 4, "summarised_items": 6}
+    # What a client with the openai types sees of it.
+    parsed = RealtimeResponseUsage.model_validate(usage)
+    assert parsed.input_token_details is not None
+    assert parsed.input_token_details.model_extra == {"dropped_items": 4, "summarised_items": 6}
+
+
+def test_a_session_counts_what_the_engine_counts():
+    usage = Usage(1, 2, 3, 4, 5, 6)
+    assert asdict(session_usage(usage)) == asdict(usage)
 
 
 def test_engine_hears_every_sample_of_the_turn_and_the_early_pause():

@@ -334,6 +334,9 @@ async def test_the_oldest_turns_are_left_out_of_a_long_conversation(engine: Manu
         assert got.done is not None
         # About 200 tokens a turn; 2,048 is the context.
         kept.append(round(got.done.usage.text_tokens / 200))
+        # The prompt had whole turns: questions with their answers, and this question.
+        assert got.done.usage.dropped_items == 2 * (turn + 1 - kept[-1])
+        assert got.done.usage.summarised_items == 0
         if turn in {5, 15}:
             check(got, turns[-2 * kept[-1] + 1 :])
         conversation.insert(Item(f"a{turn}", Role.ASSISTANT, (Text("So it is."),)))
@@ -387,11 +390,13 @@ async def test_the_oldest_turns_are_folded_into_a_summary() -> None:
     # It was read in the background.
     assert got.done is not None
     assert got.done.usage.cached_tokens > got.done.usage.text_tokens - 250
+    assert (got.done.usage.summarised_items, got.done.usage.dropped_items) == (2 * first, 0)
     # Without the item that it stops before it is of no use: all turns are read again.
     conversation.delete(f"u{first}")
     got = await answer(engine, conversation)
     assert got.done is not None
     assert got.done.usage.text_tokens < 2048
+    assert got.done.usage.summarised_items == 0
     await engine.stop()
 
 
@@ -423,6 +428,7 @@ async def test_a_retention_ratio_says_how_much_stays(ratio: float, turns: int) -
     got = await long_conversation(Truncation(retention_ratio=ratio))
     assert got.done is not None
     assert abs(got.done.usage.text_tokens / 200 - turns) <= 1
+    assert got.done.usage.dropped_items == 2 * (16 - turns)
 
 
 async def test_speech_goes_on_while_a_summary_is_made() -> None:

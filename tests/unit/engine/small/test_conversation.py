@@ -309,6 +309,19 @@ async def test_an_answer_has_no_more_room_than_the_prompt_leaves() -> None:
     assert model.samplings[0].max_output_tokens == 40 - len("Be brief." + "x " * 10)
 
 
+async def test_usage_says_how_many_items_were_left_out() -> None:
+    model = FakeModel(context_tokens=60)
+    async with engine(FakeEar(), model) as opened:
+        one = opened((user("a", "a" * 15), user("b", "b" * 15)))
+        _, whole = await read(one.branch(ANSWER))
+        one.insert(user("c", "c" * 15))
+        _, cut = await read(one.branch(ANSWER))
+    assert whole.usage.dropped_items == 0
+    kept = [message["content"][0] for message in model.prompts[1]]
+    assert kept == ["B", "c"]
+    assert cut.usage.dropped_items == 2
+
+
 async def test_a_cancelled_answer_stops_at_the_next_token() -> None:
     model = FakeModel(held=True)
     async with engine(FakeEar(), model) as opened:

@@ -13,7 +13,7 @@ from agent.engine.contract import (
     ToolResult,
     Truncation,
 )
-from agent.engine.small.prompt import Message, build_messages, fit
+from agent.engine.small.prompt import Message, Prompt, build_messages, fit
 from agent.errors import ContextOverflow
 
 AUTO = Truncation()
@@ -63,8 +63,8 @@ def test_nobody_can_say_the_marks_of_the_template(text: str) -> None:
 
 def test_a_conversation_that_fits_is_left_alone() -> None:
     messages = chat("s", "q1", "a1", "q2")
-    assert fit(messages, 100, count, AUTO) == (messages, count(messages))
-    assert fit(chat("s"), 2, count, AUTO) == (chat("s"), 2)
+    assert fit(messages, 100, count, AUTO) == Prompt(messages, count(messages), dropped=0)
+    assert fit(chat("s"), 2, count, AUTO) == Prompt(chat("s"), 2, dropped=0)
 
 
 def test_old_turns_are_left_out_many_at_a_time() -> None:
@@ -72,11 +72,12 @@ def test_old_turns_are_left_out_many_at_a_time() -> None:
     begins = []
     for length in range(1, 201, 2):
         turns = [f"{'q' if i % 2 == 0 else 'a'}{i:03}" for i in range(length)]
-        prompt, tokens = fit(chat("s", *turns), 102, count, AUTO)
-        assert tokens == count(prompt) <= 102
-        assert prompt[-1]["content"] == turns[-1]
-        if prompt[1] not in begins:
-            begins.append(prompt[1])
+        prompt = fit(chat("s", *turns), 102, count, AUTO)
+        assert prompt.tokens == count(prompt.messages) <= 102
+        assert prompt.messages[-1]["content"] == turns[-1]
+        assert prompt.dropped == turns.index(prompt.messages[1]["content"])
+        if prompt.messages[1] not in begins:
+            begins.append(prompt.messages[1])
     # Ten turns of ten tokens fit. Four stay when the next is asked, and seven more fit then.
     assert [int(message["content"][1:]) for message in begins][:4] == [0, 14, 28, 42]
     assert len(begins) == 14
@@ -84,8 +85,9 @@ def test_old_turns_are_left_out_many_at_a_time() -> None:
 
 def test_the_last_user_message_and_the_instructions_stay() -> None:
     messages = chat("system", "old", "answer", "question")
-    prompt, _ = fit(messages, count(chat("system", "question")), count, AUTO)
-    assert prompt == [messages[0], messages[-1]]
+    prompt = fit(messages, count(chat("system", "question")), count, AUTO)
+    assert prompt.messages == [messages[0], messages[-1]]
+    assert prompt.dropped == 2
     with pytest.raises(ContextOverflow, match="16 tokens; 15 are free"):
         fit(messages, count(chat("system", "question")) - 1, count, AUTO)
 
@@ -99,16 +101,17 @@ def test_the_prompt_is_always_the_instructions_and_the_end(texts: list[str], bud
         with pytest.raises(ContextOverflow):
             fit(messages, budget, count, AUTO)
         return
-    prompt, tokens = fit(messages, budget, count, AUTO)
-    assert tokens == count(prompt) <= budget
-    assert prompt[:1] + prompt[-len(must) + 1 :] == must
-    assert messages[-len(prompt) + 1 :] == prompt[1:]
+    prompt = fit(messages, budget, count, AUTO)
+    kept = prompt.messages
+    assert prompt.tokens == count(kept) <= budget
+    assert kept[:1] + kept[-len(must) + 1 :] == must
+    assert messages[1 + prompt.dropped :] == kept[1:]
 
 
 def test_nothing_is_left_out_when_truncation_is_disabled() -> None:
     messages = chat("s", "old", "answer", "question")
     disabled = Truncation(allowed=False)
-    assert fit(messages, count(messages), count, disabled) == (messages, count(messages))
+    assert fit(messages, count(messages), count, disabled) == Prompt(messages, count(messages))
     with pytest.raises(ContextOverflow, match="truncation is disabled"):
         fit(messages, count(messages) - 1, count, disabled)
 
@@ -117,6 +120,6 @@ def test_nothing_is_left_out_when_truncation_is_disabled() -> None:
 def test_a_retention_ratio_says_how_much_stays(ratio: float, kept: int) -> None:
     """Ten turns fit; the eleventh question makes room."""
     turns = [f"{'q' if i % 2 == 0 else 'a'}{i:03}" for i in range(21)]
-    prompt, tokens = fit(chat("s", *turns), 102, count, Truncation(retention_ratio=ratio))
-    assert tokens == count(prompt) <= 102
-    assert len(prompt) // 2 == kept
+    prompt = fit(chat("s", *turns), 102, count, Truncation(retention_ratio=ratio))
+    assert prompt.tokens == count(prompt.messages) <= 102
+    assert len(prompt.messages) // 2 == kept
