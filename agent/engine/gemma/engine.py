@@ -17,6 +17,7 @@ from agent.engine.contract import (
     Item,
     ProgressCallback,
 )
+from agent.engine.cores import usable_cores
 from agent.engine.gemma.building import build_workshop, timed
 from agent.engine.gemma.checkpoint import open_checkpoint
 from agent.engine.gemma.conversation import GemmaConversation
@@ -25,7 +26,6 @@ from agent.engine.gemma.options import GemmaOptions
 from agent.engine.gemma.scheduler import Command
 from agent.engine.gemma.workshop import Workshop
 from agent.engine.process import leave
-from agent.engine.small.options import usable_cores
 from agent.errors import EngineBusy, EngineUnavailable
 
 

@@ -18,10 +18,11 @@ from agent.engine.contract import (
     Item,
     ProgressCallback,
 )
+from agent.engine.cores import usable_cores
 from agent.engine.small.answers import Answers
 from agent.engine.small.conversation import SmallConversation
 from agent.engine.small.language_model import LanguageModel, Sampling
-from agent.engine.small.options import INFO, SmallOptions, choose_threads, usable_cores
+from agent.engine.small.options import INFO, SmallOptions, choose_threads
 from agent.engine.small.recogniser import Recogniser
 from agent.engine.small.recognition import RecognitionQueue
 from agent.errors import EngineUnavailable

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 from agent.engine.contract import EngineInfo
 
@@ -19,7 +17,6 @@ INFO = EngineInfo(
 
 # Beyond these a model of this size gets no faster.
 _MOST_THREADS = 4
-_CGROUP_LIMIT = Path("/sys/fs/cgroup/cpu.max")
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,13 +60,3 @@ def choose_threads(cores: int) -> tuple[int, int]:
     free = max(0, cores - 1)
     recognition = max(1, free // 2)
     return min(recognition, _MOST_THREADS), min(max(1, free - recognition), _MOST_THREADS)
-
-
-def usable_cores() -> int:
-    """Cores that this process may use, by its affinity and its container's limit."""
-    cores = len(os.sched_getaffinity(0))
-    try:
-        quota, period = _CGROUP_LIMIT.read_text(encoding="ascii").split()
-    except (OSError, ValueError):
-        return cores
-    return cores if quota == "max" else max(1, min(cores, int(quota) // int(period)))
