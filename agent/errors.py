@@ -15,6 +15,7 @@ that met it fails with a clear status.
         ├── ConnectionFailed   a client cannot reach its server, lost it or waited in vain
         └── EngineError        the engine could not do the work
             ├── EngineUnavailable   it is starting, restarting, or has gone
+            │   └── EngineFailed    it has crashed again and again
             ├── EngineBusy          no place for another conversation or branch
             ├── ContextOverflow     the prompt does not fit
             ├── ClipTooLong         a clip of 30 s or more would have been made
@@ -112,6 +113,12 @@ class EngineUnavailable(EngineError):
     """The engine is starting, restarting, or has gone."""
 
     code = "engine_unavailable"
+
+
+class EngineFailed(EngineUnavailable):
+    """The engine has crashed again and again; the log says why."""
+
+    code = "engine_failed"
 
 
 class EngineBusy(EngineError):

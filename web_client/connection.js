@@ -183,7 +183,7 @@ function failureOfClose(code, hadSession) {
     case 1001:
       return "server-restarting";
     case 1011:
-      return "server-failed";
+      return hadSession ? "server-failed" : "engine-failed";
     case 1012:
       return hadSession ? "server-restarting" : "engine-starting";
     case 1008:

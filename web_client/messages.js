@@ -73,6 +73,9 @@ export const FAILURE = Object.freeze({
   "server-full": "Every place on the server is taken. This page connects as soon as one is free.",
   "engine-starting":
     "The server is still loading its model. This page connects as soon as it is ready.",
+  "engine-failed":
+    "The server's model has crashed again and again; the server's log says why. This page " +
+    "connects as soon as the model runs again.",
   "server-failed": "The server had an internal error; its log says more.",
   "server-refused":
     "The server refuses this page. Open it under the address that the server printed when it " +

@@ -12,6 +12,7 @@ from websockets.http11 import Response
 
 from agent.errors import (
     ConnectionFailed,
+    EngineFailed,
     EngineUnavailable,
     InvalidEvent,
     LimitExceeded,
@@ -61,7 +62,8 @@ def explain_refusal(response: Response, url: str) -> VoiceAgentError:
     if status == 403:
         return NotAuthorized(message or "The server refuses connections from here.", code=code)
     if status == 503 and code is not None and code.startswith("engine"):
-        return EngineUnavailable(message or "The server's model is not ready; try again soon.")
+        kind = EngineFailed if code == EngineFailed.code else EngineUnavailable
+        return kind(message or "The server's model is not ready; try again soon.")
     if status in {429, 503}:
         return LimitExceeded(
             message or "The server has no room for another session; try again later.", code=code

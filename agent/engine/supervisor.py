@@ -33,7 +33,7 @@ from agent.engine.contract import (
 )
 from agent.engine.restart import RestartPolicy
 from agent.engine.supervised import SupervisedConversation
-from agent.errors import EngineError, EngineUnavailable, LocalError
+from agent.errors import EngineError, EngineFailed, EngineUnavailable, LocalError
 
 log = structlog.get_logger(__name__)
 
@@ -266,4 +266,4 @@ class EngineSupervisor(Engine):
     def _unavailable(self) -> EngineError:
         if self.state is EngineState.STOPPED:
             return EngineUnavailable("the server is shutting down")
-        return EngineUnavailable("the engine has failed; see the server's log")
+        return EngineFailed("the engine has failed; see the server's log")

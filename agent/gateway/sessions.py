@@ -11,7 +11,7 @@ from typing import Protocol
 import structlog
 
 from agent.engine.contract import Engine
-from agent.errors import EngineUnavailable, LimitExceeded
+from agent.errors import EngineFailed, EngineUnavailable, LimitExceeded
 from agent.gateway.refusals import Refusal
 from agent.gateway.services import Services, SessionQuery
 from agent.gateway.transport import (
@@ -60,19 +60,16 @@ class Phase(StrEnum):
 
     LOADING = "loading"
     READY = "ready"
+    FAILED = "failed"  # would be ready, but the engine has crashed again and again
     DRAINING = "draining"
 
 
 class Sessions:
-    """All open sessions of a server.
-
-    Attributes:
-        phase: Sessions are admitted only when `READY`.
-    """
+    """All open sessions of a server."""
 
     def __init__(self, limit: int, engine: Engine, metrics: Metrics) -> None:
         """At most `limit` sessions at a time."""
-        self.phase = Phase.LOADING
+        self._phase = Phase.LOADING
         self._engine = engine
         self._limit = limit
         self._metrics = metrics
@@ -80,6 +77,17 @@ class Sessions:
         self._nobody = asyncio.Event()
         self._nobody.set()
         self._running: dict[Driver, asyncio.Task[None]] = {}
+
+    @property
+    def phase(self) -> Phase:
+        """Sessions are admitted only when `READY`; `FAILED` is the engine's and is never set."""
+        if self._phase is Phase.READY and not self._engine.health.available:
+            return Phase.FAILED
+        return self._phase
+
+    @phase.setter
+    def phase(self, phase: Phase) -> None:
+        self._phase = phase
 
     def refusal(self) -> Refusal | None:
         """Why no session may be opened now, or None when one may."""
@@ -93,11 +101,11 @@ class Sessions:
         if self.phase is Phase.DRAINING:
             error = LimitExceeded("the server is shutting down", code="shutting_down")
             return Refusal(error, 503, CLOSE_GOING_AWAY, headers={"Retry-After": "5"})
-        if not self._engine.health.available:
+        if self.phase is Phase.FAILED:
             return Refusal(
-                EngineUnavailable("the model has failed; the server's log says why"),
+                EngineFailed("the model has crashed again and again; the server's log says why"),
                 503,
-                CLOSE_RESTARTING,
+                CLOSE_INTERNAL_ERROR,
                 headers={"Retry-After": "30"},
             )
         if self._count >= self._limit:

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from playwright.async_api import Locator, Page, expect
 
+from agent.engine.contract import EngineHealth
 from agent.gateway.pages import web_client_folder
 from agent.gateway.transport import CLOSE_POLICY
 from agent.protocol import server_events
@@ -26,6 +27,17 @@ TALK = "Start talking"
 def alert(page: Page) -> Locator:
     """The sentence that is shown."""
     return page.get_by_role("alert").filter(visible=True)
+
+
+async def test_a_model_that_has_failed_is_no_model_that_is_loading(page: Page) -> None:
+    crashed = EngineHealth(ready=False, available=False, restarts=5)
+    async with browser_server(health=crashed) as server:
+        await page.goto(server.url)
+        await expect(alert(page)).to_contain_text("model has crashed again and again")
+        await expect(alert(page)).to_contain_text("log says why")
+        server.admit()  # somebody mended it; the page comes back by itself
+        await server.next_session()
+        await expect(alert(page)).to_have_count(0)
 
 
 async def test_a_refused_microphone_says_how_to_allow_it(

@@ -128,6 +128,7 @@ class BrowserServer:
         note: What `/v1/models` says about the engine.
         key: The key that clients must present, or None.
         phase: Whether sessions are admitted.
+        health: What the engine says of itself.
         max_sessions: How many at a time.
         web_client: Folder of the page; None for the project's.
     """
@@ -137,10 +138,12 @@ class BrowserServer:
         self.note = ""
         self.key: bytes | None = None
         self.phase = Phase.READY
+        self.health = EngineHealth()
         self.max_sessions = 8
         self.web_client: Path | None = None
         self._sessions: asyncio.Queue[BrowserSession] = asyncio.Queue()
         self._admission: Sessions | None = None
+        self._engine = SimpleNamespace()
         self._server: uvicorn.Server | None = None
         self._task: asyncio.Task[None] | None = None
 
@@ -158,9 +161,8 @@ class BrowserServer:
         )
         info = EngineInfo(name="scripted", model="scripted", note=self.note)
         # The gateway's routes use no more of an engine than what it says of itself, and no hub.
-        services = Services(
-            settings, SimpleNamespace(info=info, health=EngineHealth()), None, Metrics()
-        )  # type: ignore[arg-type]
+        self._engine = SimpleNamespace(info=info, health=self.health)
+        services = Services(settings, self._engine, None, Metrics())  # type: ignore[arg-type]
         app = create_app(services, self._make_session, key=self.key, web_client=self.web_client)
         self._admission = app.state.gateway.sessions
         self._admission.phase = self.phase
@@ -172,6 +174,7 @@ class BrowserServer:
         """Admit sessions from now on."""
         assert self._admission is not None
         self._admission.phase = Phase.READY
+        self._engine.health = EngineHealth()
 
     async def stop(self) -> None:
         """Go away, closing every connection; harmless when stopped."""

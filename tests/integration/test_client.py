@@ -19,6 +19,7 @@ from agent.client import PCM16_24K, connect
 from agent.errors import (
     ConfigError,
     ConnectionFailed,
+    EngineFailed,
     EngineUnavailable,
     InvalidEvent,
     LimitExceeded,
@@ -292,6 +293,12 @@ async def test_an_address_that_is_none(url: str) -> None:
             json.dumps({"error": {"message": "Loading.", "code": "engine_unavailable"}}),
             EngineUnavailable,
             "Loading",
+        ),
+        (
+            503,
+            json.dumps({"error": {"message": "It crashed.", "code": "engine_failed"}}),
+            EngineFailed,
+            "It crashed",
         ),
         (404, "", ConnectionFailed, "check the path"),
         (500, "<html>", ConnectionFailed, "HTTP 500"),

@@ -35,7 +35,7 @@ from agent.engine.contract import (
     TextDelta,
 )
 from agent.engine.supervisor import EngineState, EngineSupervisor
-from agent.errors import ClipTooLong, EngineError, EngineUnavailable
+from agent.errors import ClipTooLong, EngineError, EngineFailed, EngineUnavailable
 from tests.helpers.scripted_engine import FACTORY, INFO, spoken
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -276,12 +276,12 @@ async def test_after_many_crashes_it_is_not_ready_but_goes_on_trying(tmp_path: P
         os.kill(engine.pid, signal.SIGKILL)
         await until(engine, EngineState.FAILED)
         assert not engine.health.available
-        with pytest.raises(EngineUnavailable):
+        with pytest.raises(EngineFailed):
             engine.open(ConversationSettings())
-        with pytest.raises(EngineUnavailable):
+        with pytest.raises(EngineFailed):
             await read(ask(conversation, "q1", "say x"))
         conversation.hear(spoken(5))
-        with pytest.raises(EngineUnavailable):
+        with pytest.raises(EngineFailed):
             await conversation.commit("u1")
         stopper.unlink()
         await until(engine, EngineState.READY)

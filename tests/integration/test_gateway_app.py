@@ -296,6 +296,22 @@ async def test_while_the_engine_loads_probes_answer_and_sessions_wait():
             assert (await event(client))["type"] == "session.created"
 
 
+async def test_an_engine_that_has_failed_is_told_apart_from_one_that_loads():
+    async with gateway() as running:
+        running.engine.health = EngineHealth(ready=False, available=False)
+        response = await get(running, "/readyz")
+        assert response.status_code == 503
+        assert response.json()["phase"] == "failed"
+        assert "log" in response.json()["reason"]
+        assert (await get(running, "/healthz")).status_code == 200
+        status, error = await refused(running.ws_url)
+        assert (status, error["code"]) == (503, "engine_failed")
+        error, code, _ = await told(running.ws_url)
+        assert (error["code"], code) == ("engine_failed", 1011)
+        running.engine.health = EngineHealth()
+        assert (await get(running, "/readyz")).json() == {"status": "ready"}
+
+
 async def test_a_long_load_is_reported(monkeypatch):
     monkeypatch.setattr("agent.gateway.progress.PROGRESS_EVERY_S", 0.01)
     async with gateway(loading=True) as running:

@@ -74,7 +74,11 @@ def test_no_session_is_admitted_to_an_engine_that_has_failed(sessions, engine):
     engine.health = EngineHealth(ready=False, available=False)
     refusal = sessions.refusal()
     assert refusal is not None
-    assert (refusal.status, refusal.error.code) == (503, "engine_unavailable")
+    assert (refusal.status, refusal.error.code) == (503, "engine_failed")
+    assert refusal.close_code == 1011
+    assert sessions.phase is Phase.FAILED
+    sessions.phase = Phase.DRAINING
+    assert sessions.phase is Phase.DRAINING
 
 
 def test_the_limit_counts_open_sessions(sessions, metrics):
