@@ -71,4 +71,10 @@ def choose_piece(ear: Ear, piece_ms: int | None) -> int:
     choice = choose_piece_tokens(ear)
     loads = {size * TOKEN_MS: round(load, 3) for size, load in choice.loads.items()}
     log.info("pieces chosen", piece_ms=choice.tokens * TOKEN_MS, load_by_ms=loads)
+    if choice.loads.get(choice.tokens, 0.0) >= 1.0:
+        log.warning(
+            "too slow to keep up with speech: answers will come later the longer somebody speaks",
+            seconds_per_second=round(choice.loads[choice.tokens], 2),
+            advice="use a GPU, or a CPU with AVX-512 bf16 or AMX that nothing else is using",
+        )
     return choice.tokens

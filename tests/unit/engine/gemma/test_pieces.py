@@ -1,11 +1,12 @@
 """The choice of how much speech to hear at once."""
 
 import pytest
+import structlog
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
-from agent.engine.gemma import pieces  # noqa: E402
+from agent.engine.gemma import pieces, planning  # noqa: E402
 from agent.engine.gemma.cache import CachePlan  # noqa: E402
 from agent.engine.gemma.graphs import build_ear  # noqa: E402
 from tests.helpers.tiny_gemma import tiny_config, tiny_model, tiny_tokenizer  # noqa: E402
@@ -53,3 +54,14 @@ def test_the_smallest_piece_that_keeps_up(ear, monkeypatch, fixed_s, each_token_
 def test_the_measurement_leaves_no_slot_taken(ear):
     pieces.choose_piece_tokens(ear, most_load=float("inf"))
     assert ear.decoder.cache.free_slots == PLAN.slots
+
+
+@pytest.mark.parametrize(("a_step_s", "warned"), [(0.2, False), (1.0, True)])
+def test_a_cpu_that_cannot_keep_up_is_told_so(ear, monkeypatch, a_step_s, warned):
+    clock = Clock(ear, a_step_s, 0.0)
+    monkeypatch.setattr(type(ear), "hear", clock.hear)
+    monkeypatch.setattr(pieces, "perf_counter", clock)
+    with structlog.testing.capture_logs() as logs:
+        planning.choose_piece(ear, None)
+    warnings = [entry for entry in logs if entry["log_level"] == "warning"]
+    assert [entry["seconds_per_second"] for entry in warnings] == ([1.56] if warned else [])
