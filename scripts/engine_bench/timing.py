@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import os
 import statistics
+import sys
 import time
 from functools import partial
 from pathlib import Path
@@ -135,21 +136,28 @@ def measure(bench: Bench, result: dict[str, Any], *, plain: bool) -> None:
     rows, context = (64, 1500) if gpu else (2, 300)
     began = _busy_s()
     times, loads = first_token_times(bench, seconds, histories, repeats)
-    result["ttft_by_case_ms"], result["listen_load_by_case"] = times, loads
+    _note(result, "listen_load_by_case", loads)
+    _note(result, "ttft_by_case_ms", times)
     result["ttft_ms"] = statistics.median(times.values())
     low, high = min(times.values()), max(times.values())
     result["ttft_spread_percent"] = 100 * (high - low) / low
-    result["decode_b1_ms"] = decode_time(bench, 1, context, 2 * repeats)
-    result[f"decode_b{rows}_ms"] = decode_time(bench, rows, context, repeats)
-    result[f"listen_b{rows}_ms"] = listen_time(bench, rows, context, repeats)
+    _note(result, "decode_b1_ms", decode_time(bench, 1, context, 2 * repeats))
+    _note(result, f"decode_b{rows}_ms", decode_time(bench, rows, context, repeats))
+    _note(result, f"listen_b{rows}_ms", listen_time(bench, rows, context, repeats))
     if plain:
         stock = plain_times(bench, seconds, histories[:2], rows, context)
-        result["plain"] = stock
+        _note(result, "plain", stock)
         result["ratios"] = {
             key: value / result[key] for key, value in stock.items() if isinstance(value, float)
         }
     wall, own, everybody = (now - then for now, then in zip(_busy_s(), began, strict=True))
     result["cores_busy_for_others"] = max(0.0, everybody - own) / wall
+
+
+def _note(result: dict[str, Any], name: str, value: Any) -> None:
+    """Keep a result, and show it at once: a slow machine may not get to the end."""
+    result[name] = value
+    print(f"{name}: {value}", file=sys.stderr, flush=True)
 
 
 def _busy_s() -> tuple[float, float, float]:
