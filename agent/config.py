@@ -76,6 +76,28 @@ class VadSettings(Group):
         return self
 
 
+class TurnScorerName(StrEnum):
+    """Which model says whether the speaker has finished."""
+
+    AUTO = "auto"  # smart-turn where it can run
+    SMART_TURN = "smart-turn"
+    NONE = "none"  # fixed waits
+
+
+class TurnSettings(Group):
+    """When a turn of a client with `semantic_vad` ends. How much noise is tolerated is the
+    VAD's `threshold`."""
+
+    scorer: TurnScorerName = TurnScorerName.AUTO
+    # Probability of the end from which on the wait is the shortest one.
+    eot_threshold: float = Field(0.95, gt=0.0, le=1.0)
+    min_endpointing_delay_ms: Milliseconds = 250
+    # None for what the client's eagerness says; at most 8, 4 or 2 s in any case.
+    max_endpointing_delay_ms: Milliseconds | None = None
+    # Pauses scored at a time, a core each. With more than that to do the waits are fixed.
+    threads: int = Field(1, ge=1, le=64)
+
+
 class Limits(Group):
     """What a stranger can make this server do at most."""
 
@@ -184,6 +206,7 @@ class Settings(BaseSettings):
     max_output_tokens: int = Field(512, ge=1, le=32_768)
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     vad: VadSettings = VadSettings()
+    turns: TurnSettings = TurnSettings()
     limits: Limits = Limits()
     small: SmallEngineSettings = SmallEngineSettings()
     gemma: GemmaEngineSettings = GemmaEngineSettings()

@@ -35,6 +35,9 @@ class Metrics:
             `slow_reader`, `error` (our fault).
         refused: Connections refused, by `reason` (the refusal's code).
         turns: User turns that ended.
+        turn_scores: Pauses to be judged, by `outcome`: `made`, `skipped` (too much to do),
+            `failed`.
+        turn_score_s: How long a judgement took, the wait for its turn included.
         audio_received_s: Seconds of audio received, over all sessions.
         responses: Responses that ended, by `status` of the protocol.
         stage_s: Parts of `first_token_s`, by `stage`: `endpointing` (end of speech to the end
@@ -58,6 +61,15 @@ class Metrics:
             "voice_agent_refused", "Connections refused, by reason.", ["reason"], registry=registry
         )
         self.turns = Counter("voice_agent_turns", "User turns ended.", registry=registry)
+        self.turn_scores = Counter(
+            "voice_agent_turn_scores", "Pauses judged, by outcome.", ["outcome"], registry=registry
+        )
+        self.turn_score_s = Histogram(
+            "voice_agent_turn_score_seconds",
+            "From a pause to the probability that the speaker has finished.",
+            buckets=_STAGE_BUCKETS_S,
+            registry=registry,
+        )
         self.audio_received_s = Counter(
             "voice_agent_audio_received_seconds", "Audio received.", registry=registry
         )

@@ -10,7 +10,7 @@ from typing import Any
 import structlog
 import uvloop
 
-from agent.config import ScorerName, Settings
+from agent.config import ScorerName, Settings, TurnScorerName, TurnSettings
 from agent.engine.contract import Engine, ProgressCallback
 from agent.engine.factory import select_engine
 from agent.errors import ModelStoreError
@@ -23,6 +23,8 @@ from agent.gateway.services import Services
 from agent.logs import configure_logging
 from agent.metrics import Metrics
 from agent.models.store import ModelStore
+from agent.turns.hub import TurnHub
+from agent.turns.scorers import SMART_TURN_FILE, SmartTurnScorer, TurnScorer, can_run
 from agent.vad.hub import VadHub
 from agent.vad.scorers import Scorer, make_scorer
 
@@ -58,12 +60,20 @@ async def _serve(
 ) -> None:
     async with progress_lines("Loading the voice activity detector", say) as progress:
         scorer = await asyncio.to_thread(load_scorer, settings.vad.scorer, progress)
+    async with progress_lines("Loading the turn detector", say) as progress:
+        turn_scorer = await asyncio.to_thread(load_turn_scorer, settings.turns, progress)
+    metrics = Metrics()
     hub = VadHub(scorer)
+    turns = None
+    if turn_scorer is not None:
+        turns = TurnHub(turn_scorer, metrics, settings.turns.threads)
     try:
-        services = Services(settings, engine, hub, Metrics())
+        services = Services(settings, engine, hub, metrics, turns)
         await serve(create_app(services, SessionDriver, key=key), listener, say)
     finally:
         await hub.close()
+        if turns is not None:
+            turns.close()
 
 
 def load_scorer(
@@ -88,3 +98,24 @@ def load_scorer(
         log.warning("doing without the better voice activity detector", reason=str(error))
         return make_scorer(ScorerName.WEBRTC)
     return make_scorer(name, silero_path=folder / "silero_vad.onnx")
+
+
+def load_turn_scorer(
+    settings: TurnSettings, progress: ProgressCallback, store: ModelStore | None = None
+) -> TurnScorer | None:
+    """The turn detector, its model fetched if need be; None where AUTO cannot have it.
+
+    Raises:
+        ConfigError: It needs a package that is not installed.
+        ModelStoreError: Its model cannot be fetched.
+    """
+    if not can_run(settings.scorer):
+        return None
+    try:
+        folder = (store or ModelStore()).ensure("smart-turn", progress)
+    except ModelStoreError as error:
+        if settings.scorer is not TurnScorerName.AUTO:
+            raise
+        log.warning("semantic_vad will use fixed waits", reason=str(error))
+        return None
+    return SmartTurnScorer(folder / SMART_TURN_FILE)

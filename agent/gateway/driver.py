@@ -26,6 +26,7 @@ from agent.engine.contract import ConversationSettings
 from agent.errors import EngineError, InvalidEvent
 from agent.gateway.engine_side import EngineSide
 from agent.gateway.inbox import MAX_PIECE_BYTES, AudioMessage, Inbox, Stalled
+from agent.gateway.pauses import PauseScores
 from agent.gateway.refusals import error_event
 from agent.gateway.services import Services, SessionQuery
 from agent.gateway.transport import (
@@ -80,6 +81,7 @@ class SessionDriver:
                 model=services.engine.info.model,
                 language=settings.language,
                 vad=settings.vad,
+                turns=settings.turns,
                 limits=settings.limits,
                 expires_at=int(time.time() + settings.limits.max_session_s),
                 extensions=query.extensions,
@@ -111,6 +113,7 @@ class SessionDriver:
             conversation, self._services.settings, self._receive_tokens, self._log
         )
         self._stream = self._services.hub.open_stream()
+        self._pause_scores = PauseScores(self._services.turns, self._receive_turn_score)
         try:
             self._session.start(self._now())
             self._carry_out()
@@ -235,6 +238,10 @@ class SessionDriver:
         self._session.receive_tokens(event, self._now())
         self._carry_out()
 
+    def _receive_turn_score(self, number: int, probability: float) -> None:
+        self._session.receive_turn_score(number, probability, self._now())
+        self._carry_out()
+
     def _tick(self) -> None:
         self._timer = None
         if self._inbox or self._working:
@@ -258,6 +265,8 @@ class SessionDriver:
                     self._report(output)
                 case items.Close():
                     self._outgoing.append(output)
+                case items.ScoreTurn():
+                    self._pause_scores.start(output)
                 case _:
                     self._command(output)
         if self._outgoing:
@@ -324,6 +333,7 @@ class SessionDriver:
         if self._timer is not None:
             self._timer.cancel()
         self._services.hub.close_stream(self._stream)
+        self._pause_scores.close()
         self._engine_side.close()
         self._answered.set()
 

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from agent.config import Settings
     from agent.engine.contract import Engine
     from agent.metrics import Metrics
+    from agent.turns.hub import TurnHub
     from agent.vad.hub import VadHub
 
 EXTENSIONS = frozenset({"timings"})
@@ -18,12 +19,21 @@ EXTENSIONS = frozenset({"timings"})
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """The parts that all sessions of a server share; passed in, never global."""
+    """The parts that all sessions of a server share; passed in, never global.
+
+    Attributes:
+        settings: Of the server.
+        engine: Hears and answers.
+        hub: Tells speech from silence.
+        metrics: Counts.
+        turns: Judges pauses; None where no model can: waits are fixed then.
+    """
 
     settings: Settings
     engine: Engine
     hub: VadHub
     metrics: Metrics
+    turns: TurnHub | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -204,6 +204,20 @@ SILERO_VAD = Model(
     ),
 )
 
+SMART_TURN = Model(
+    name="smart-turn",
+    description="Tells whether a speaker has finished (Smart Turn 3.2, ONNX, int8)",
+    licence="BSD-2-Clause",
+    files=(
+        _single(
+            "smart-turn-v3.2-cpu.onnx",
+            Package("pipecat-ai", "1.14.0", wheel_bytes=12_109_725),
+            "pipecat/audio/turn/smart_turn/data/smart-turn-v3.2-cpu.onnx",
+            Pin("2bb026316b14a660486a75b1733cd3fbab8c2fd0314dc9af7be49f8cca967e4f", 8_679_182),
+        ),
+    ),
+)
+
 CATALOGUE: Mapping[str, Model] = MappingProxyType(
-    {model.name: model for model in (WHISPER_BASE, SMOLLM2_135M_INSTRUCT, SILERO_VAD)}
+    {model.name: model for model in (WHISPER_BASE, SMOLLM2_135M_INSTRUCT, SILERO_VAD, SMART_TURN)}
 )

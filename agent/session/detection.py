@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from agent.config import VadSettings
+from agent.config import TurnSettings, VadSettings
 from agent.protocol.config import SemanticVad, ServerVad
-from agent.turns.endpointing import EAGERNESS_SILENCE_MS
+from agent.turns.endpointing import silence_needed_ms
 
 
-def vad_settings(base: VadSettings, detection: ServerVad | SemanticVad | None) -> VadSettings:
+def vad_settings(
+    base: VadSettings, turns: TurnSettings, detection: ServerVad | SemanticVad | None
+) -> VadSettings:
     """The server's VAD settings with what the client asked for put over them."""
     if isinstance(detection, ServerVad):
         return base.model_copy(
@@ -18,7 +20,7 @@ def vad_settings(base: VadSettings, detection: ServerVad | SemanticVad | None) -
             }
         )
     if isinstance(detection, SemanticVad):
-        return base.model_copy(
-            update={"silence_duration_ms": EAGERNESS_SILENCE_MS[detection.eagerness]}
-        )
+        # Until a pause has been judged.
+        unknown_ms = silence_needed_ms(None, detection.eagerness, turns)
+        return base.model_copy(update={"silence_duration_ms": unknown_ms})
     return base

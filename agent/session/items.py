@@ -234,6 +234,19 @@ class Send:
     event: dict[str, Any]
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class ScoreTurn:
+    """Say how likely it is that the speaker has finished; nobody waits if nobody can.
+
+    Attributes:
+        number: Of the pause; comes back with the answer.
+        samples: float32[T], 16 kHz: the end of the turn, this pause included.
+    """
+
+    number: int
+    samples: Samples
+
+
 @dataclass(frozen=True, slots=True)
 class Close:
     """End the connection; `limit` is `idle` or `max_session`."""
@@ -271,7 +284,7 @@ class TurnReport:
     output_tokens: int
 
 
-Output = Send | Command | Close | TurnReport
+Output = Send | Command | ScoreTurn | Close | TurnReport
 
 
 # ---------------------------------------------------------------- events from the engine

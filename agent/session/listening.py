@@ -17,10 +17,11 @@ from numpy.typing import NDArray
 
 from agent.audio.framing import FRAME_SAMPLES
 from agent.audio.pcm import SAMPLE_RATE_HZ, Samples
-from agent.config import VadSettings
+from agent.config import TurnSettings, VadSettings
 from agent.protocol import server_events
 from agent.protocol.config import SemanticVad, ServerVad
 from agent.session.detection import vad_settings
+from agent.session.endpoint import Endpoint
 from agent.session.items import Cut, Forget, Hear, Pause, Resume
 from agent.session.outbox import NewId, Outbox
 from agent.turns.machine import Action, Floor, next_state
@@ -90,6 +91,7 @@ class Listening:
         outbox: Where events and commands go.
         new_id: Makes item ids.
         turns: Who is told about turns.
+        turn_settings: How pauses are judged for `semantic_vad`.
     """
 
     def __init__(
@@ -99,15 +101,20 @@ class Listening:
         outbox: Outbox,
         new_id: NewId,
         turns: TurnTaker,
+        *,
+        turn_settings: TurnSettings,
     ) -> None:
         self._base = base
+        self._turn_settings = turn_settings
         self._outbox = outbox
         self._new_id = new_id
         self._turns = turns
         self._floor = Floor.FREE
         self._manual = detection is None
-        self._settings = vad_settings(base, detection)
+        self._settings = vad_settings(base, turn_settings, detection)
         self._segmenter = seg.Segmenter(self._settings, manual=self._manual)
+        self._endpoint = Endpoint(turn_settings, outbox)
+        self._endpoint.configure(detection)
         self._arrivals: deque[tuple[int, float]] = deque(maxlen=_ARRIVALS_KEPT)
         self._now = 0.0
         self._last_audio_at: float | None = None
@@ -141,7 +148,7 @@ class Listening:
         """When an open turn ends if no more audio comes; None when nothing can."""
         if self._manual or not self.is_open or self._last_audio_at is None:
             return None
-        return self._last_audio_at + self._settings.silence_duration_ms / 1000
+        return self._last_audio_at + self._segmenter.silence_duration_ms / 1000
 
     def is_stalled(self, now: float) -> bool:
         """Whether `tick` will end the open turn."""
@@ -181,6 +188,16 @@ class Listening:
         if self.is_stalled(now):
             self._handle(self._segmenter.stop(seg.StopReason.STALLED))
 
+    def receive_turn_score(self, number: int, probability: float, now: float) -> None:
+        """Take how likely the speaker has finished in pause `number`; it may be over by now."""
+        needed_ms = self._endpoint.silence_needed_ms(number, probability)
+        if needed_ms is None:
+            return
+        self._now = now
+        self._segmenter.silence_duration_ms = needed_ms
+        if self._segmenter.silence_samples >= needed_ms * SAMPLES_PER_MS:
+            self._handle(self._segmenter.stop(seg.StopReason.SILENCE))
+
     def commit(self, now: float) -> None:
         """End the open turn because the client says so."""
         self._now = now
@@ -192,8 +209,9 @@ class Listening:
 
     def configure(self, detection: Detection) -> None:
         """Change how turns are found; what is being heard stays open."""
-        self._settings = vad_settings(self._base, detection)
+        self._settings = vad_settings(self._base, self._turn_settings, detection)
         self._manual = detection is None
+        self._endpoint.configure(detection)
         self._handle(self._segmenter.configure(self._settings, manual=self._manual))
 
     def _handle(self, events: Iterable[seg.SegmentEvent]) -> None:
@@ -205,6 +223,7 @@ class Listening:
         match action, event:
             case Action.HEAR, seg.Heard(samples=samples):
                 self._open_turn()
+                self._endpoint.hear(samples)
                 self._outbox.put(Hear(samples))
             case Action.ANNOUNCE, seg.SpeechStarted(start_sample=start):
                 assert self._item_id is not None
@@ -217,13 +236,24 @@ class Listening:
                 self._outbox.put(Cut(keep))
             case Action.START_EARLY_WORK, _:
                 self._outbox.put(Pause())
+                self._endpoint.pause()
             case Action.DROP_EARLY_WORK, _:
                 self._outbox.put(Resume())
+                self._endpoint.resume()
+                self._wait_as_usual()
             case Action.FORGET, _:
                 self._item_id = None
                 self._outbox.put(Forget())
+                self._endpoint.over()
+                self._wait_as_usual()
             case Action.END_TURN, seg.Stopped():
+                self._endpoint.over()
+                self._wait_as_usual()
                 self._end_turn(event)
+
+    def _wait_as_usual(self) -> None:
+        """The next pause is not judged yet."""
+        self._segmenter.silence_duration_ms = self._settings.silence_duration_ms
 
     def _open_turn(self) -> None:
         if self._item_id is None:

@@ -6,6 +6,7 @@ No clock, socket, thread or await in here. The driver calls
 - `receive_event(event, now)` for what the client says,
 - `receive_audio(samples, probabilities, …)` for scored audio,
 - `receive_tokens(event, now)` for what the engine's branches give,
+- `receive_turn_score(number, probability, now)` for the answer to a `ScoreTurn`,
 - `tick(now)` when `next_deadline` has come,
 
 and after each call takes `take_output()`: events to send, commands for the engine and
@@ -14,13 +15,13 @@ reports, to be carried out in order. `now` is any clock that only goes forward, 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from agent.audio.pcm import AudioFormat, Samples
-from agent.config import Limits, VadSettings
+from agent.config import Limits, TurnSettings, VadSettings
 from agent.errors import InvalidEvent, LimitExceeded, LocalError, RemoteError
 from agent.protocol import server_events
 from agent.protocol.client_events import (
@@ -78,6 +79,7 @@ class SessionOptions:
         limits: What a client may do.
         expires_at: Unix time at which the longest session ends, for `session.created`.
         extensions: Extensions that the client switched on.
+        turns: How pauses are judged for `semantic_vad`.
     """
 
     session_id: str
@@ -87,6 +89,7 @@ class SessionOptions:
     limits: Limits
     expires_at: int
     extensions: frozenset[str] = frozenset()
+    turns: TurnSettings = field(default_factory=TurnSettings)
 
 
 class Session:
@@ -108,7 +111,12 @@ class Session:
         self._editing = Editing(self._history, self._responses, self._outbox)
         self._transcripts = Transcripts(self._history, self._outbox, new_id)
         self._listening = Listening(
-            options.vad, config.audio.input.turn_detection, self._outbox, new_id, self
+            options.vad,
+            config.audio.input.turn_detection,
+            self._outbox,
+            new_id,
+            self,
+            turn_settings=options.turns,
         )
         self._expiry = Expiry(options.limits)
         # A spoken turn that waits for the answer in progress to end before it is answered.
@@ -206,6 +214,10 @@ class Session:
         ended = self._responses.receive(event, now)
         if ended is not None:
             self._response_ended(ended)
+
+    def receive_turn_score(self, number: int, probability: float, now: float) -> None:
+        """Take how likely the speaker has finished, asked for by `ScoreTurn`; it may be late."""
+        self._listening.receive_turn_score(number, probability, now)
 
     def tick(self, now: float) -> None:
         """Do what is due at `now`."""

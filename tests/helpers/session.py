@@ -13,7 +13,7 @@ from openai.types.realtime.realtime_server_event import RealtimeServerEvent
 from pydantic import ConfigDict, TypeAdapter
 
 from agent.audio.framing import FRAME_SAMPLES
-from agent.config import Limits, VadSettings
+from agent.config import Limits, TurnSettings, VadSettings
 from agent.errors import InvalidEvent
 from agent.protocol.client_events import InputAudioAppend, RefusedEvent, parse
 from agent.protocol.config import SessionConfig
@@ -24,6 +24,7 @@ from agent.session.items import (
     BranchText,
     Close,
     Command,
+    ScoreTurn,
     Send,
     StartBranch,
     TokenUsage,
@@ -52,6 +53,7 @@ class SessionDriver:
         events: Every event sent so far; each was checked against the openai types.
         commands: Every command for the engine so far.
         reports: Every turn report so far.
+        pauses: Every pause that was to be judged so far.
         now: The clock; audio moves it on in real time.
     """
 
@@ -60,6 +62,7 @@ class SessionDriver:
         *,
         limits: Limits | None = None,
         vad: VadSettings | None = None,
+        turns: TurnSettings | None = None,
         extensions: frozenset[str] = frozenset(),
         **config: Any,
     ) -> None:
@@ -67,6 +70,7 @@ class SessionDriver:
         self.events: list[dict[str, Any]] = []
         self.commands: list[Command] = []
         self.reports: list[TurnReport] = []
+        self.pauses: list[ScoreTurn] = []
         self.closed: Close | None = None
         self.session = Session(
             SessionConfig().updated(config),
@@ -75,6 +79,7 @@ class SessionDriver:
                 model="test-model",
                 language=None,
                 vad=vad or VadSettings(),
+                turns=turns or TurnSettings(),
                 limits=limits or Limits(),
                 expires_at=4_000_000_000,
                 extensions=extensions,
@@ -178,6 +183,12 @@ class SessionDriver:
         )
         return self._drain()
 
+    def judge(self, probability: float, pause: ScoreTurn | None = None) -> list[dict[str, Any]]:
+        """Somebody says how likely the speaker has finished in a pause (the last one)."""
+        pause = pause or self.pauses[-1]
+        self.session.receive_turn_score(pause.number, probability, self.now)
+        return self._drain()
+
     # ------------------------------------------------------------ inside
 
     def _drain(self) -> list[dict[str, Any]]:
@@ -189,6 +200,8 @@ class SessionDriver:
                     sent.append(event)
                 case TurnReport():
                     self.reports.append(output)
+                case ScoreTurn():
+                    self.pauses.append(output)
                 case Close():
                     self.closed = output
                 case _:

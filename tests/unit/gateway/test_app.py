@@ -1,10 +1,10 @@
-"""Which voice activity detector a server gets."""
+"""Which detectors a server gets."""
 
 from pathlib import Path
 
 import pytest
 
-from agent.config import ScorerName
+from agent.config import ScorerName, TurnScorerName, TurnSettings
 from agent.errors import ModelStoreError
 from agent.gateway import app
 
@@ -70,3 +70,44 @@ def test_what_was_asked_for_is_not_replaced(made, name):
     with pytest.raises(ModelStoreError, match="offline"):
         load(name, FakeStore(None))
     assert made == []
+
+
+@pytest.fixture
+def turn_scorers(monkeypatch):
+    """The paths of the turn detectors that were made; whatever they need is installed."""
+    paths: list[Path] = []
+    monkeypatch.setattr(app, "SmartTurnScorer", lambda path: paths.append(path) or "scorer")
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: object())
+    return paths
+
+
+def load_turns(name: TurnScorerName, store: FakeStore) -> object:
+    return app.load_turn_scorer(TurnSettings(scorer=name), lambda what, fraction: None, store)
+
+
+@pytest.mark.parametrize("name", [TurnScorerName.AUTO, TurnScorerName.SMART_TURN])
+def test_the_turn_detector_comes_from_the_store(turn_scorers, tmp_path, name):
+    store = FakeStore(tmp_path)
+    assert load_turns(name, store) == "scorer"
+    assert store.asked == ["smart-turn"]
+    assert turn_scorers == [tmp_path / "smart-turn-v3.2-cpu.onnx"]
+
+
+def test_turns_are_fixed_where_that_is_wanted(turn_scorers, tmp_path):
+    store = FakeStore(tmp_path)
+    assert load_turns(TurnScorerName.NONE, store) is None
+    assert store.asked == turn_scorers == []
+
+
+def test_turns_are_fixed_where_the_detector_cannot_be_fetched(turn_scorers):
+    assert load_turns(TurnScorerName.AUTO, FakeStore(None)) is None
+    with pytest.raises(ModelStoreError, match="offline"):
+        load_turns(TurnScorerName.SMART_TURN, FakeStore(None))
+    assert turn_scorers == []
+
+
+def test_auto_fetches_no_turn_detector_that_could_not_run(turn_scorers, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    store = FakeStore(None)
+    assert load_turns(TurnScorerName.AUTO, store) is None
+    assert store.asked == []

@@ -30,8 +30,8 @@ def test_members_add_up_to_their_file(model: Model) -> None:
             assert file.members[0].pin == file.pin
 
 
-def test_the_embedded_engine_and_the_vad_are_there() -> None:
-    assert set(CATALOGUE) == {"whisper-base", "smollm2-135m-instruct", "silero-vad"}
+def test_the_embedded_engine_and_the_detectors_are_there() -> None:
+    assert set(CATALOGUE) == {"whisper-base", "smollm2-135m-instruct", "silero-vad", "smart-turn"}
 
 
 def test_another_pin_is_another_folder() -> None:

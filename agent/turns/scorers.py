@@ -1,0 +1,100 @@
+"""Has the speaker finished? Smart Turn, on the sound of the turn so far.
+
+Nothing is loaded at import. Source: Smart Turn v3.2 (https://github.com/pipecat-ai/smart-turn),
+Whisper tiny's encoder with a classifier on top, trained to be asked at the beginning of a
+pause, after about 200 ms of silence.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from abc import ABC, abstractmethod
+from pathlib import Path
+
+import numpy as np
+
+from agent.audio.pcm import SAMPLE_RATE_HZ, Samples
+from agent.audio.whisper_mel import whisper_log_mel
+from agent.config import TurnScorerName
+from agent.errors import ConfigError, ModelStoreError
+from agent.models.store import ModelStore
+
+TURN_SAMPLES = 8 * SAMPLE_RATE_HZ
+"""How much of the end of a turn is looked at."""
+
+SMART_TURN_FILE = "smart-turn-v3.2-cpu.onnx"
+
+
+class TurnScorer(ABC):
+    """Scores pauses; may be asked from several threads at once."""
+
+    @abstractmethod
+    def score(self, samples: Samples) -> float:
+        """How likely it is that the speaker has finished.
+
+        Args:
+            samples: float32[T], mono, 16 kHz: the turn from its beginning to now, the silence
+                of the pause included. Of more than `TURN_SAMPLES` the last ones count.
+
+        Returns:
+            A probability in [0, 1].
+        """
+
+
+class SmartTurnScorer(TurnScorer):
+    """Smart Turn v3.2 through onnxruntime, on the thread that asks; 60 ms and more of CPU.
+
+    A batch of four costs as much as four calls, so there is none.
+
+    Raises:
+        ConfigError: onnxruntime is not installed.
+        ModelStoreError: There is no such file.
+    """
+
+    def __init__(self, model_path: Path) -> None:
+        try:
+            import onnxruntime as ort  # noqa: PLC0415  # an extra, and slow to import
+        except ImportError as error:
+            raise ConfigError(
+                "turns.scorer: Smart Turn needs onnxruntime: pip install 'voice-agent[small]'"
+            ) from error
+        if not model_path.is_file():
+            raise ModelStoreError(f"there is no Smart Turn model at {model_path}")
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = 1
+        options.inter_op_num_threads = 1
+        self._session = ort.InferenceSession(
+            str(model_path), options, providers=["CPUExecutionProvider"]
+        )
+        # The first run is the slowest: nobody shall wait for it.
+        self.score(np.zeros(TURN_SAMPLES, np.float32))
+
+    def score(self, samples: Samples) -> float:
+        """See `TurnScorer.score`."""
+        features = whisper_log_mel(_last_window(samples))[None]  # (1, 80, 800)
+        (probabilities,) = self._session.run(None, {"input_features": features})
+        return float(probabilities[0, 0])
+
+
+def smart_turn_path() -> Path:
+    """Where the model store has Smart Turn; fetches nothing.
+
+    Raises:
+        ModelStoreError: It is not there; the message says how to fetch it.
+    """
+    return ModelStore().file("smart-turn", SMART_TURN_FILE)
+
+
+def can_run(name: TurnScorerName) -> bool:
+    """Whether a scorer of that name is wanted and what it needs is installed."""
+    if name is TurnScorerName.AUTO:
+        return importlib.util.find_spec("onnxruntime") is not None
+    return name is TurnScorerName.SMART_TURN
+
+
+def _last_window(samples: Samples) -> Samples:
+    """float32[128000]: the last ones, silence before them if they are fewer."""
+    missing = TURN_SAMPLES - len(samples)
+    if missing > 0:
+        return np.pad(samples, (missing, 0))
+    return samples[-TURN_SAMPLES:]

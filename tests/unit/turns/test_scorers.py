@@ -1,0 +1,67 @@
+"""What the turn detector does without its model."""
+
+from __future__ import annotations
+
+import sys
+
+import numpy as np
+import pytest
+
+from agent.config import TurnScorerName
+from agent.errors import ConfigError, ModelStoreError
+from agent.turns import scorers
+from agent.turns.scorers import TURN_SAMPLES, SmartTurnScorer, can_run
+
+
+class FakeNetwork:
+    """Answers 0.75 and keeps what it was given."""
+
+    def run(self, names, inputs):
+        self.features = inputs["input_features"]
+        return [np.array([[0.75]], np.float32)]
+
+
+@pytest.fixture
+def smart_turn():
+    scorer = SmartTurnScorer.__new__(SmartTurnScorer)
+    scorer._session = FakeNetwork()
+    return scorer
+
+
+@pytest.mark.parametrize("samples", [1, 700, TURN_SAMPLES - 1, TURN_SAMPLES, TURN_SAMPLES + 999])
+def test_the_network_gets_the_last_eight_seconds(smart_turn, monkeypatch, samples):
+    windows = []
+    monkeypatch.setattr(
+        scorers, "whisper_log_mel", lambda window: windows.append(window) or np.zeros((80, 800))
+    )
+    heard = np.arange(1, samples + 1, dtype=np.float32)
+
+    assert smart_turn.score(heard) == 0.75
+
+    (window,) = windows
+    kept = min(samples, TURN_SAMPLES)
+    assert len(window) == TURN_SAMPLES
+    assert np.array_equal(window[TURN_SAMPLES - kept :], heard[samples - kept :])
+    assert not window[: TURN_SAMPLES - kept].any()
+    assert smart_turn._session.features.shape == (1, 80, 800)
+
+
+def test_a_missing_file_is_named(tmp_path):
+    pytest.importorskip("onnxruntime")
+    with pytest.raises(ModelStoreError, match=str(tmp_path)):
+        SmartTurnScorer(tmp_path / "nothing.onnx")
+
+
+def test_without_onnxruntime_the_error_says_how_to_get_it(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(ConfigError, match=r"turns\.scorer: .* pip install"):
+        SmartTurnScorer(tmp_path / "nothing.onnx")
+
+
+def test_auto_runs_where_its_library_is(monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert not can_run(TurnScorerName.AUTO)
+    assert can_run(TurnScorerName.SMART_TURN)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: object())
+    assert can_run(TurnScorerName.AUTO)
+    assert not can_run(TurnScorerName.NONE)
