@@ -12,6 +12,7 @@ pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
 from tests.helpers.cli import run
+from tests.helpers.hub_server import hub_server
 from tests.helpers.server import RunningServer, running_server
 
 DATA = Path(__file__).parents[1] / "data"
@@ -20,6 +21,15 @@ SAID = {
     name: clip["digits"]
     for name, clip in json.loads((SPOKEN / "manifest.json").read_text("utf-8")).items()
 }
+FILES_OF_A_CHECKPOINT = [
+    "chat_template.jinja",
+    "config.json",
+    "generation_config.json",
+    "model.safetensors",
+    "processor_config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+]
 
 
 @pytest.fixture(scope="module")
@@ -29,6 +39,18 @@ def server() -> Iterator[RunningServer]:
     options = ("--model", model, "--temperature", "0")
     with running_server(*options, engine="gemma") as started:
         yield started
+
+
+async def test_a_model_is_served_by_its_name_on_the_hub(tmp_path: Path) -> None:
+    """As `serve --model google/gemma-4-E2B-it` does it, with a hub on this machine."""
+    name = "google/gemma-4-E2B-it"
+    options = ("--model", name, "--temperature", "0")
+    with hub_server(name, DATA / "tiny-gemma") as hub:
+        environment = {"HF_ENDPOINT": hub.endpoint, "HF_HOME": str(tmp_path), "HF_HUB_OFFLINE": ""}
+        with running_server(*options, engine="gemma", **environment) as started:
+            (line,) = await say(started, "three-one-four.wav")
+        assert line["answer"] == "You said 3 1 4."
+    assert sorted(hub.sent) == sorted(FILES_OF_A_CHECKPOINT)
 
 
 async def say(server: RunningServer, *names: str) -> list[dict[str, object]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import structlog
@@ -16,7 +15,10 @@ from transformers import (
 )
 
 from agent.audio.mel import MelParameters
+from agent.engine.contract import ProgressCallback
+from agent.engine.gemma.download import fetch_checkpoint
 from agent.errors import ConfigError, ModelStoreError, Unsupported
+from agent.models.progress import ignore_progress
 
 log = structlog.get_logger()
 
@@ -104,13 +106,20 @@ def check_hears(name: str, config: Any) -> None:
         raise Unsupported(f"{name} sets {', '.join(found)}, which this engine does not run")
 
 
-def open_checkpoint(name: str, *, device: str = "auto", dtype: str = "auto") -> Checkpoint:
-    """Load a checkpoint.
+def open_checkpoint(
+    name: str,
+    *,
+    device: str = "auto",
+    dtype: str = "auto",
+    progress: ProgressCallback = ignore_progress,
+) -> Checkpoint:
+    """Load a checkpoint; downloads it first where it is neither a folder nor in the hub's cache.
 
     Args:
         name: A folder, or a name on the hub such as `google/gemma-4-E2B-it`.
         device: `auto`, `cpu`, `cuda`, `cuda:1`, …
         dtype: `auto`, `bfloat16` or `float32`.
+        progress: Told what is done, and how much of a download.
 
     Raises:
         ModelStoreError: Missing, corrupt or unreadable files.
@@ -125,11 +134,16 @@ def open_checkpoint(name: str, *, device: str = "auto", dtype: str = "auto") -> 
             f"cannot read the configuration of {name}: {_first_line(error)}"
         ) from error
     check_hears(name, config)
+    folder = fetch_checkpoint(name, progress)
+    progress(f"Loading {name}", None)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(name)
-        extractor = AutoFeatureExtractor.from_pretrained(name)  # type: ignore[no-untyped-call]
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+        extractor = AutoFeatureExtractor.from_pretrained(folder)  # type: ignore[no-untyped-call]
         model = Gemma4ForConditionalGeneration.from_pretrained(
-            name, config=config, dtype=precision, device_map={"": where} if _by_map(where) else None
+            folder,
+            config=config,
+            dtype=precision,
+            device_map={"": where} if _by_map(where) else None,
         )
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise ModelStoreError(f"cannot load {name}: {_first_line(error)}") from error
@@ -153,8 +167,3 @@ def _by_map(device: torch.device) -> bool:
 def _first_line(error: BaseException) -> str:
     lines = str(error).strip().splitlines()
     return lines[0] if lines else type(error).__name__
-
-
-def is_folder(name: str) -> bool:
-    """Whether a checkpoint's name means a local folder."""
-    return Path(name).is_dir()

@@ -109,7 +109,9 @@ class GemmaEngine(Engine):
         options = self._options
         torch.set_num_threads(options.threads or usable_cores())
         with timed("checkpoint", progress, f"Loading {options.model}"):
-            checkpoint = open_checkpoint(options.model, device=options.device, dtype=options.dtype)
+            checkpoint = open_checkpoint(
+                options.model, device=options.device, dtype=options.dtype, progress=progress
+            )
         shop = build_workshop(checkpoint, options, progress, self._deliver)
         self._info = replace(self._info, context_tokens=shop.context_tokens)
         if self._is_alone:
