@@ -24,6 +24,7 @@ import structlog
 from agent.audio.intake import AudioIntake
 from agent.engine.contract import ConversationSettings
 from agent.errors import EngineError, InvalidEvent
+from agent.gateway.alarm import Alarm
 from agent.gateway.engine_side import EngineSide
 from agent.gateway.inbox import MAX_PIECE_BYTES, AudioMessage, Inbox, Stalled
 from agent.gateway.pauses import PauseScores
@@ -93,13 +94,13 @@ class SessionDriver:
         self._working = False
         self._outgoing: deque[dict[str, Any] | items.Close] = deque()
         self._something_to_send = asyncio.Event()
-        self._timer: asyncio.TimerHandle | None = None
         self._answered = asyncio.Event()
         self._answered.set()
         self._turns = 0
         self._audio_s = 0.0
         # Kept, because on Python 3.11 each time it is asked for costs a system call.
         self._loop = asyncio.get_running_loop()
+        self._alarm = Alarm(self._loop, self._tick)
         self._arrived_at = self._loop.time()
 
     async def run(self) -> None:
@@ -243,9 +244,8 @@ class SessionDriver:
         self._carry_out()
 
     def _tick(self) -> None:
-        self._timer = None
         if self._inbox or self._working:
-            self._timer = self._loop.call_later(RETRY_TICK_S, self._tick)
+            self._alarm.set(self._now() + RETRY_TICK_S)
             return
         if self._session.is_stalled(self._now()):
             self._inbox.put_stalled()
@@ -286,13 +286,8 @@ class SessionDriver:
 
     def _set_alarm(self) -> None:
         deadline = self._session.next_deadline
-        if deadline is None:
-            return
-        if self._timer is not None:
-            if self._timer.when() <= deadline:
-                return  # it will look again when it goes off
-            self._timer.cancel()
-        self._timer = self._loop.call_at(deadline, self._tick)
+        if deadline is not None:
+            self._alarm.set(deadline)
 
     def _report(self, report: items.TurnReport) -> None:
         self._turns += 1
@@ -330,8 +325,7 @@ class SessionDriver:
         )
 
     def _end(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
+        self._alarm.cancel()
         self._services.hub.close_stream(self._stream)
         self._pause_scores.close()
         self._engine_side.close()
