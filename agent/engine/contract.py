@@ -207,9 +207,16 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class TextDelta:
-    """More text of a branch; whole characters, never half a UTF-8 sequence."""
+    """More text of a branch; whole characters, never half a UTF-8 sequence.
+
+    Attributes:
+        text: What comes next.
+        usage: What the branch has cost with this text, or None where that is not counted yet.
+            It is all that is known of a branch that is stopped.
+    """
 
     text: str
+    usage: Usage | None = None
 
 
 class FinishReason(StrEnum):

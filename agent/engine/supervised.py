@@ -102,7 +102,7 @@ class SupervisedBranch(BranchStream):
             if not (self._repeated.startswith(given) or given.startswith(self._repeated)):
                 self.fail(EngineUnavailable("the engine was restarted and now heard otherwise"))
                 return
-            piece = TextDelta(self._repeated[len(given) :])
+            piece = replace(piece, text=self._repeated[len(given) :])
             if not piece.text:
                 return
         self.push(piece)

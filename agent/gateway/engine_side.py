@@ -138,8 +138,9 @@ class EngineSide:
         try:
             async for piece in branch:
                 match piece:
-                    case contract.TextDelta(text=text):
-                        event: items.TokenEvent = items.BranchText(branch_id, text)
+                    case contract.TextDelta(text=text, usage=usage):
+                        spent = None if usage is None else session_usage(usage)
+                        event: items.TokenEvent = items.BranchText(branch_id, text, spent)
                     case contract.BranchDone(reason=contract.FinishReason.CANCELLED):
                         return
                     case contract.BranchDone():

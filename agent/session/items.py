@@ -304,10 +304,11 @@ class TokenUsage:
 
 @dataclass(frozen=True, slots=True)
 class BranchText:
-    """More text of a branch."""
+    """More text of a branch; `usage` is what it has cost with this text, or None."""
 
     branch_id: str
     text: str
+    usage: TokenUsage | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -66,7 +66,7 @@ class Response:
         text: What was sent.
         first_text_at: When its first text was sent, in seconds.
         status: Of the protocol; `in_progress` until it ends.
-        usage: What it cost, once it ended by itself.
+        usage: What it cost, as far as it got.
         stages_ms: Where the engine spent the time to its first text.
     """
 
@@ -161,6 +161,7 @@ class Responses:
             return None
         match event:
             case BranchText(text=text):
+                response.usage = event.usage or response.usage
                 if text:
                     self._send_text(response, text, now)
                 return None

@@ -19,6 +19,7 @@ from agent.engine.contract import (
     BranchRequest,
     ProgressCallback,
     TextDelta,
+    Usage,
 )
 from agent.engine.gemma.checkpoint import Checkpoint, open_checkpoint
 from agent.engine.gemma.conversation import GemmaConversation
@@ -173,6 +174,7 @@ class Answer:
     tokens: list[int] = field(default_factory=list)
     done: BranchDone | None = None
     error: EngineError | None = None
+    spent: Usage | None = None  # with its last text
 
 
 async def read(branch: Branch) -> Answer:
@@ -182,6 +184,7 @@ async def read(branch: Branch) -> Answer:
         async for piece in branch:
             if isinstance(piece, TextDelta):
                 answer.text += piece.text
+                answer.spent = piece.usage
             else:
                 answer.done = piece
     except EngineError as error:

@@ -185,7 +185,8 @@ class ScriptedConversation(Conversation):
         asked = [self._text(item) for item in items if item.role is Role.USER]
         try:
             async for text in self._script(asked[-1] if asked else "say nothing", items):
-                stream.push(TextDelta(text))
+                spent = Usage(text_tokens=1, output_tokens=len(stream.text) + len(text))
+                stream.push(TextDelta(text, spent))
         except EngineError as error:
             stream.fail(error)
         stream.push(done(FinishReason.STOP, len(stream.text)))

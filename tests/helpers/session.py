@@ -153,11 +153,13 @@ class SessionDriver:
             if isinstance(command, StartBranch) and command.purpose is purpose
         ]
 
-    def text(self, text: str, branch: StartBranch | None = None) -> list[dict[str, Any]]:
+    def text(
+        self, text: str, branch: StartBranch | None = None, usage: TokenUsage | None = None
+    ) -> list[dict[str, Any]]:
         """The engine gives text of a branch (the last answer's)."""
         branch = branch or self.branches()[-1]
         self.now += 0.05
-        self.session.receive_tokens(BranchText(branch.branch_id, text), self.now)
+        self.session.receive_tokens(BranchText(branch.branch_id, text, usage), self.now)
         return self._drain()
 
     def end(

@@ -151,6 +151,18 @@ async def test_an_answer_overtaken_by_a_typed_item_stays_before_it() -> None:
     ]
 
 
+async def test_a_cancelled_answer_says_what_it_has_cost() -> None:
+    async with driven(ScriptedEngine()) as transport:
+        transport.say(type="conversation.item.create", item=typed("q", "hang"))
+        transport.say(type="response.create")
+        delta = (await transport.until("response.output_text.delta"))["delta"]
+        transport.say(type="response.cancel")
+        response = (await transport.until("response.done"))["response"]
+    assert response["status"] == "cancelled"
+    assert response["usage"]["input_tokens"] == 1
+    assert response["usage"]["output_tokens"] == len(delta)
+
+
 def typed(item_id: str, text: str) -> dict[str, Any]:
     content = [{"type": "input_text", "text": text}]
     return {"id": item_id, "type": "message", "role": "user", "content": content}

@@ -125,7 +125,7 @@ class Decoding(Row):
         self._output_tokens += 1
         piece = self._detokeniser.push(token)
         if piece.text:
-            self.asked.tell(TextDelta(piece.text))
+            self.asked.tell(TextDelta(piece.text, self._usage()))
         if piece.stopped:
             self._end(FinishReason.STOP)
         elif (
@@ -133,7 +133,7 @@ class Decoding(Row):
             or len(self.target) >= self._shop.context_tokens
         ):
             if rest := self._detokeniser.finish().text:
-                self.asked.tell(TextDelta(rest))
+                self.asked.tell(TextDelta(rest, self._usage()))
             self._end(FinishReason.MAX_OUTPUT_TOKENS)
         else:
             self.target.append(token)

@@ -180,7 +180,8 @@ class _Decoding:
         if text:
             if self._first_text_s is None:
                 self._first_text_s = time.perf_counter()
-            self._loop.call_soon_threadsafe(self._stream.push, TextDelta(text))
+            delta = TextDelta(text, self._usage(cost))
+            self._loop.call_soon_threadsafe(self._stream.push, delta)
         return False
 
     def _reason(self, cost: Generated) -> FinishReason:

@@ -19,6 +19,7 @@ from agent.engine.contract import (
     Role,
     Text,
     TextDelta,
+    Usage,
 )
 from agent.engine.process import EngineServer
 from agent.errors import EngineBusy, EngineError
@@ -143,9 +144,9 @@ async def test_every_call_reaches_the_conversation() -> None:
     assert isinstance(committed, wire.CommitDone)
     assert isinstance(committed.outcome, Committed)
     assert (committed.serial, committed.outcome.transcript) == (5, "2 3")
-    assert piece == wire.Piece(
-        1, 1, TextDelta("a1 assistant ab | u1 user 2 3 | a2 assistant gone | q user history")
-    )
+    text = "a1 assistant ab | u1 user 2 3 | a2 assistant gone | q user history"
+    spent = Usage(text_tokens=1, output_tokens=len(text))
+    assert piece == wire.Piece(1, 1, TextDelta(text, spent))
 
 
 async def test_a_finished_answer_can_be_adopted_and_a_running_one_cancelled() -> None:

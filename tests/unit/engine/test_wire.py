@@ -59,6 +59,7 @@ MESSAGES: list[wire.Request | wire.Report] = [
     wire.Ready(),
     wire.CommitDone(1, 2, Committed(Usage(audio_tokens=3), "words")),
     wire.Piece(1, 2, TextDelta("w")),
+    wire.Piece(1, 2, TextDelta("w", Usage(text_tokens=4, dropped_items=2))),
     wire.Piece(1, 2, BranchDone(FinishReason.CANCELLED, Usage(), {"prompt": 1.5})),
     wire.Pong(),
 ]

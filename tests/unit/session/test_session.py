@@ -110,6 +110,25 @@ def test_usage_says_what_the_prompt_left_out_and_nothing_when_that_is_nothing():
     assert parsed.input_token_details.model_extra == {"dropped_items": 4, "summarised_items": 6}
 
 
+def test_usage_of_an_answer_that_is_stopped_counts_as_far_as_it_got():
+    driver = SessionDriver()
+    driver.turn()
+    driver.text("One", usage=replace(USAGE, output_tokens=1))
+    driver.text(" two", usage=replace(USAGE, output_tokens=2))
+    done = only(driver.say({"type": "response.cancel"}), "response.done")["response"]
+    assert done["status"] == "cancelled"
+    assert done["usage"]["input_tokens"] == 32
+    assert done["usage"]["input_token_details"]["cached_tokens"] == 3
+    assert done["usage"]["output_tokens"] == 2
+    driver.turn()
+    driver.text("Three", usage=replace(USAGE, output_tokens=1))
+    done = only(driver.fail(), "response.done")["response"]
+    assert (done["status"], done["usage"]["total_tokens"]) == ("failed", 33)
+    driver.turn()
+    done = only(driver.say({"type": "response.cancel"}), "response.done")["response"]
+    assert done["usage"]["total_tokens"] == 0
+
+
 def test_a_session_counts_what_the_engine_counts():
     usage = Usage(1, 2, 3, 4, 5, 6)
     assert asdict(session_usage(usage)) == asdict(usage)

@@ -233,6 +233,10 @@ async def test_cancelling_takes_effect_within_a_step(engine: ManualEngine) -> No
     assert got.done is not None
     assert got.done.reason is FinishReason.CANCELLED
     assert 0 < got.done.usage.output_tokens <= 12
+    # What is known while it goes on is the same but for tokens that were no text yet.
+    assert got.spent is not None
+    assert 0 < got.spent.output_tokens <= got.done.usage.output_tokens
+    assert replace(got.spent, output_tokens=got.done.usage.output_tokens) == got.done.usage
 
 
 async def test_items_are_inserted_truncated_and_deleted(engine: ManualEngine) -> None:

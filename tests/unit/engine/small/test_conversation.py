@@ -24,6 +24,7 @@ from agent.engine.contract import (
     Speech,
     Text,
     TextDelta,
+    Usage,
 )
 from agent.engine.small.answers import Answers
 from agent.engine.small.conversation import SmallConversation
@@ -329,7 +330,8 @@ async def test_a_cancelled_answer_stops_at_the_next_token() -> None:
         branch = one.branch(ANSWER)
         pieces = aiter(branch)
         model.allow()
-        assert await anext(pieces) == TextDelta("one ")
+        spent = Usage(len("Be brief.one two three four"), 0, 1, output_tokens=1)
+        assert await anext(pieces) == TextDelta("one ", spent)
         branch.cancel()
         branch.cancel()
         model.allow(3)
