@@ -199,11 +199,12 @@ async def http_error(request: Request, error: Exception) -> Response:
 
 def _intent_refusal(query: SessionQuery) -> Refusal | None:
     """Session types that the URL can ask for and this server does not serve."""
-    if query.intent is None:
+    if query.intent in {None, "transcription"}:
         return None
+    assert query.intent is not None
     error = InvalidEvent(
         f"sessions of type {query.intent[:100]!r} are not served; leave intent out for a "
-        "conversation",
+        "conversation, or say intent=transcription",
         code="session_type_not_served",
         param="intent",
     )

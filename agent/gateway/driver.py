@@ -45,7 +45,7 @@ from agent.protocol.client_events import (
     RefusedEvent,
     SessionUpdate,
 )
-from agent.protocol.config import Audio, AudioInput, ServerVad, SessionConfig
+from agent.protocol.config import AnyConfig, ServerVad, SessionConfig, TranscriptionConfig
 from agent.session import items
 from agent.session.session import Session, SessionOptions
 
@@ -76,7 +76,7 @@ class SessionDriver:
         self._metrics = services.metrics
         self._log = log.bind(session_id=session_id)
         self._session = Session(
-            _first_config(services),
+            _first_config(services, query),
             SessionOptions(
                 session_id=session_id,
                 model=services.engine.info.model,
@@ -339,22 +339,19 @@ class SessionDriver:
         return self._loop.time()
 
 
-def _first_config(services: Services) -> SessionConfig:
-    """The settings a session begins with: the server's own."""
+def _first_config(services: Services, query: SessionQuery) -> AnyConfig:
+    """The settings a session begins with: the server's own, of the type asked for."""
     settings = services.settings
     vad = settings.vad
-    return SessionConfig(
-        instructions=settings.instructions,
-        audio=Audio(
-            input=AudioInput(
-                turn_detection=ServerVad(
-                    threshold=vad.threshold,
-                    prefix_padding_ms=vad.prefix_padding_ms,
-                    silence_duration_ms=vad.silence_duration_ms,
-                )
-            )
-        ),
+    detection = ServerVad(
+        threshold=vad.threshold,
+        prefix_padding_ms=vad.prefix_padding_ms,
+        silence_duration_ms=vad.silence_duration_ms,
     )
+    audio = {"input": {"turn_detection": detection}}
+    if query.intent == "transcription":
+        return TranscriptionConfig.model_validate({"audio": audio})
+    return SessionConfig.model_validate({"audio": audio, "instructions": settings.instructions})
 
 
 def _new_id(prefix: str) -> str:

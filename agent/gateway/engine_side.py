@@ -124,17 +124,19 @@ class EngineSide:
         try:
             branch = self._conversation.branch(request)
         except EngineError as error:
-            self._start(self._fail(command.branch_id, error))
+            self._start(self._fail(command, error))
             return
         self._branches[command.branch_id] = branch
-        self._start(self._follow(command.branch_id, branch))
+        self._start(self._follow(command, branch))
 
-    async def _fail(self, branch_id: str, error: EngineError) -> None:
-        self._log.warning("branch failed", branch_id=branch_id, code=error.code)
-        self._deliver(items.BranchFailed(branch_id, error.code, str(error)))
+    async def _fail(self, command: items.StartBranch, error: EngineError) -> None:
+        if command.purpose is not items.BranchPurpose.CAPTION:  # these are dropped at any pause
+            self._log.warning("branch failed", branch_id=command.branch_id, code=error.code)
+        self._deliver(items.BranchFailed(command.branch_id, error.code, str(error)))
 
-    async def _follow(self, branch_id: str, branch: contract.Branch) -> None:
+    async def _follow(self, command: items.StartBranch, branch: contract.Branch) -> None:
         """Carry a branch's text to the session until it ends or is let go."""
+        branch_id = command.branch_id
         try:
             async for piece in branch:
                 match piece:
@@ -152,7 +154,7 @@ class EngineSide:
                         )
                 self._deliver(event)
         except EngineError as error:
-            await self._fail(branch_id, error)
+            await self._fail(command, error)
         except Exception:  # noqa: BLE001  # the boundary: one answer fails, the session goes on
             self._log.exception("branch crashed", branch_id=branch_id)
             self._deliver(

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from agent.turns.hub import TurnHub
     from agent.vad.hub import VadHub
 
-EXTENSIONS = frozenset({"timings"})
+EXTENSIONS = frozenset({"captions", "timings"})
 """Extensions of the protocol that a client can switch on with `?extensions=a,b`."""
 
 

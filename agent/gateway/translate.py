@@ -15,6 +15,8 @@ _ROLES = {
 _KINDS = {
     items.BranchPurpose.ANSWER: contract.BranchKind.ANSWER,
     items.BranchPurpose.TRANSCRIPT: contract.BranchKind.TRANSCRIPT,
+    # Without an item it is one of the open utterance.
+    items.BranchPurpose.CAPTION: contract.BranchKind.TRANSCRIPT,
 }
 
 

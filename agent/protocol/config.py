@@ -1,10 +1,10 @@
 """Session and response settings as they stand on the wire.
 
-`SessionConfig` is what `session.update` changes and what `session.created` and
-`session.updated` show. It always shows what is *in effect*: known fields that this server
-does not support are accepted and come back as null, a request for audio output comes back
-as text. Unknown (misspelled) fields and values out of range are refused by name, because
-the official client types let them through.
+`SessionConfig`, or `TranscriptionConfig`, is what `session.update` changes and what
+`session.created` and `session.updated` show. It always shows what is *in effect*: known
+fields that this server does not support are accepted and come back as null, a request for
+audio output comes back as text. Unknown (misspelled) fields and values out of range are
+refused by name, because the official client types let them through.
 
 Source: OpenAI Realtime API reference, `openai.types.realtime` 3.54; extensions of ours are
 marked so.
@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, TypeVar, get_args
+from typing import Annotated, Any, Literal, Self, TypeVar, get_args
 
 from pydantic import (
     BaseModel,
@@ -172,7 +172,20 @@ Truncation = Annotated[
 ]
 
 
-class SessionConfig(WireModel):
+class _Settings(WireModel):
+    """What the settings of all session types have in common."""
+
+    def updated(self, patch: Mapping[str, object]) -> Self:
+        """These settings with `patch` applied: absent means unchanged, null means cleared.
+
+        Raises:
+            InvalidEvent: A field is unknown or out of range; nothing has changed.
+        """
+        merged = _merge(self.model_dump(), patch)
+        return validate(type(self), merged, "session")
+
+
+class SessionConfig(_Settings):
     """All settings of a conversation session."""
 
     type: Literal["realtime"] = "realtime"
@@ -190,20 +203,47 @@ class SessionConfig(WireModel):
     reasoning: Unsupported = None
     tracing: Unsupported = None
 
-    def updated(self, patch: Mapping[str, object]) -> SessionConfig:
-        """These settings with `patch` applied: absent means unchanged, null means cleared.
-
-        Raises:
-            InvalidEvent: A field is unknown or out of range; nothing has changed.
-        """
-        merged = _merge(self.model_dump(), patch)
-        return validate(SessionConfig, merged, "session")
-
     def to_wire(self) -> dict[str, Any]:
         """The settings as `session.created` and `session.updated` show them."""
         wire = self.model_dump(mode="json")
         wire["audio"]["input"]["format"] = self.audio.input.format.to_wire()
         return wire
+
+
+def _null_is_default(value: object) -> object:
+    return Transcription() if value is None else value
+
+
+class TranscribedInput(AudioInput):
+    """As `AudioInput`, of sessions that do nothing but transcribe."""
+
+    transcription: Annotated[Transcription, BeforeValidator(_null_is_default)] = Transcription()
+
+
+class TranscriptionAudio(WireModel):
+    """The audio half of a transcription session."""
+
+    input: TranscribedInput = TranscribedInput()
+
+
+class TranscriptionConfig(_Settings):
+    """All settings of a transcription session."""
+
+    type: Literal["transcription"] = "transcription"
+    audio: TranscriptionAudio = TranscriptionAudio()
+    include: Unsupported = None
+
+    def to_wire(self) -> dict[str, Any]:
+        """The settings as `session.created` and `session.updated` show them."""
+        wire = self.model_dump(mode="json")
+        wire["audio"]["input"]["format"] = self.audio.input.format.to_wire()
+        # There are no responses to create or to interrupt.
+        for name in ("create_response", "interrupt_response", "idle_timeout_ms"):
+            (wire["audio"]["input"]["turn_detection"] or {}).pop(name, None)
+        return wire
+
+
+AnyConfig = SessionConfig | TranscriptionConfig
 
 
 class ResponseConfig(WireModel):

@@ -113,6 +113,16 @@ def item_truncated(item_id: str, audio_end_ms: int) -> Event:
     }
 
 
+def transcription_delta(item_id: str, delta: str) -> Event:
+    """More of what was said in an item, or is being said in what will be that item."""
+    return {
+        "type": "conversation.item.input_audio_transcription.delta",
+        "item_id": item_id,
+        "content_index": 0,
+        "delta": delta,
+    }
+
+
 def transcription_completed(item_id: str, transcript: str, audio_s: float) -> Event:
     """What was said in an item."""
     return {

@@ -105,6 +105,11 @@ class History:
         """Remove an item that is there."""
         del self._items[self._index(item_id)]
 
+    def keep_last(self, items: int) -> None:
+        """Remove the oldest items until at most so many are left, and there is room."""
+        kept = min(items, self._max_items - 1)
+        self._items = self._items[max(0, len(self._items) - kept) :]
+
     def predecessor(self, item_id: str) -> str | None:
         """The id of the item before that one, None at the head."""
         index = self._index(item_id)

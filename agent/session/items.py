@@ -85,10 +85,11 @@ class Item:
 
 
 class BranchPurpose(StrEnum):
-    """What a branch is for."""
+    """What a branch is for: a caption is a transcript of the open utterance as heard so far."""
 
     ANSWER = "answer"
     TRANSCRIPT = "transcript"
+    CAPTION = "caption"
 
 
 @dataclass(frozen=True, slots=True)

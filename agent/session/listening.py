@@ -20,6 +20,7 @@ from agent.audio.pcm import SAMPLE_RATE_HZ, Samples
 from agent.config import TurnSettings, VadSettings
 from agent.protocol import server_events
 from agent.protocol.config import SemanticVad, ServerVad
+from agent.session.captions import OpenTurn
 from agent.session.detection import vad_settings
 from agent.session.endpoint import Endpoint
 from agent.session.items import Cut, Forget, Hear, Pause, Resume
@@ -142,6 +143,14 @@ class Listening:
     def open_s(self) -> float:
         """Seconds heard in the open turn."""
         return self._segmenter.turn_samples / SAMPLE_RATE_HZ
+
+    @property
+    def open_turn(self) -> OpenTurn | None:
+        """What is being spoken, once that is sure."""
+        if self._item_id is None or not (self._announced or self._manual):
+            return None
+        paused = self._floor is Floor.PAUSED
+        return OpenTurn(self._item_id, self._segmenter.turn_samples, paused)
 
     @property
     def deadline(self) -> float | None:

@@ -1,4 +1,4 @@
-"""The sans-I/O session of type `realtime`: a whole conversation as a state machine.
+"""The sans-I/O session of the types `realtime` and `transcription`: a state machine.
 
 No clock, socket, thread or await in here. The driver calls
 
@@ -38,7 +38,9 @@ from agent.protocol.client_events import (
     ResponseCreate,
     SessionUpdate,
 )
-from agent.protocol.config import ResponseConfig, SessionConfig
+from agent.protocol.config import AnyConfig, ResponseConfig, SessionConfig
+from agent.session import settings
+from agent.session.captions import Captions
 from agent.session.conversation import History
 from agent.session.created import ItemMaker
 from agent.session.editing import Editing
@@ -46,7 +48,6 @@ from agent.session.expiry import Expiry
 from agent.session.items import (
     AudioPart,
     Commit,
-    Configure,
     Item,
     Output,
     TokenEvent,
@@ -101,7 +102,7 @@ class Session:
         new_id: Makes unique ids from a prefix.
     """
 
-    def __init__(self, config: SessionConfig, options: SessionOptions, new_id: NewId) -> None:
+    def __init__(self, config: AnyConfig, options: SessionOptions, new_id: NewId) -> None:
         self._config = config
         self._options = options
         self._new_id = new_id
@@ -110,6 +111,7 @@ class Session:
         self._responses = Responses(self._history, self._outbox, new_id, new_id("conv"))
         self._editing = Editing(self._history, self._responses, self._outbox)
         self._transcripts = Transcripts(self._history, self._outbox, new_id)
+        self._captions = Captions(self._outbox, new_id)
         self._listening = Listening(
             options.vad,
             config.audio.input.turn_detection,
@@ -194,6 +196,7 @@ class Session:
         self._listening.receive(
             samples, probabilities, now, now if arrived_at is None else arrived_at
         )
+        self._caption(now)
 
     def receive_event(self, event: ClientEvent, now: float) -> None:
         """Take one event of the client; what is wrong with it becomes an `error` event.
@@ -210,6 +213,9 @@ class Session:
     def receive_tokens(self, event: TokenEvent, now: float) -> None:
         """Take what a branch of the engine gave."""
         if self._transcripts.receive(event):
+            return
+        if self._captions.receive(event, now):
+            self._caption(now)
             return
         ended = self._responses.receive(event, now)
         if ended is not None:
@@ -249,7 +255,11 @@ class Session:
 
     def turn_ended(self, turn: Turn) -> None:
         """Make the turn an item and answer it."""
-        self._responses.make_room()
+        converses = isinstance(self._config, SessionConfig)
+        if converses:
+            self._responses.make_room()
+        else:
+            self._history.keep_last(settings.TRANSCRIBED_ITEMS_KEPT - 1)
         previous = self._history.last_id
         item = Item(id=turn.item_id, role="user", parts=(AudioPart(),))
         self._history.insert(item, previous)
@@ -257,11 +267,10 @@ class Session:
         self._outbox.send(server_events.item_added(item.to_wire(), previous))
         self._outbox.send(server_events.item_done(item.to_wire(), previous))
         self._outbox.put(Commit(item.id, self._responses.settled(previous)))
+        shown = self._captions.close(item.id)
         if self._config.audio.input.transcription is not None:
-            self._transcripts.start(item.id, turn.audio_s)
-        detection = self._config.audio.input.turn_detection
-        answers = detection is not None and detection.create_response and turn.announced
-        if not answers:
+            self._transcripts.start(item.id, turn.audio_s, shown, then_delete=not converses)
+        if not (settings.creates_responses(self._config) and turn.announced):
             self._report_turn(turn, None)
         elif self._responses.active is None:
             self._answer(turn)
@@ -273,6 +282,7 @@ class Session:
     # ------------------------------------------------------------ client events
 
     def _dispatch(self, event: ClientEvent, now: float) -> None:
+        settings.check_type_allows(self._config, event)
         match event:
             case SessionUpdate():
                 self._update(event)
@@ -299,7 +309,8 @@ class Session:
                 raise LocalError("audio comes by receive_audio")
 
     def _update(self, event: SessionUpdate) -> None:
-        self._config = self._config.updated(event.session)
+        is_new = not (len(self._history) or self._listening.is_open or self.is_answering)
+        self._config = settings.updated(self._config, event.session, is_new=is_new)
         self._listening.configure(self._config.audio.input.turn_detection)
         self._configure_engine()
         self._outbox.send(server_events.session_updated(self._wire_config()))
@@ -331,7 +342,7 @@ class Session:
                 in_conversation=in_conversation,
                 instructions=config.instructions,
                 context=self._editing.context(config.input, self._item_maker()),
-                max_output_tokens=config.max_output_tokens or self._config.max_output_tokens,
+                max_output_tokens=config.max_output_tokens or self._max_output_tokens,
                 metadata=config.metadata,
             )
         )
@@ -357,10 +368,18 @@ class Session:
         detection = self._config.audio.input.turn_detection
         return detection is not None and detection.interrupt_response
 
+    @property
+    def _max_output_tokens(self) -> int | str:
+        assert isinstance(self._config, SessionConfig)  # others give no responses
+        return self._config.max_output_tokens
+
+    def _caption(self, now: float) -> None:
+        """Caption what is being spoken, where that is wanted."""
+        wanted = settings.shows_captions(self._config, self._options.extensions)
+        self._captions.listen(self._listening.open_turn if wanted else None, now)
+
     def _answer(self, turn: Turn) -> None:
-        self._responses.start(
-            ResponsePlan(max_output_tokens=self._config.max_output_tokens, turn=turn)
-        )
+        self._responses.start(ResponsePlan(max_output_tokens=self._max_output_tokens, turn=turn))
 
     def _response_ended(self, response: Response) -> None:
         self._report_answer(response)
@@ -380,19 +399,7 @@ class Session:
             self._outbox.send(timings)
 
     def _configure_engine(self) -> None:
-        transcription = self._config.audio.input.transcription
-        language = transcription.language if transcription is not None else None
-        truncation = self._config.truncation
-        self._outbox.put(
-            Configure(
-                instructions=self._config.instructions,
-                tools=self._config.tools,
-                language=language or self._options.language,
-                truncation=truncation
-                if isinstance(truncation, str)
-                else truncation.retention_ratio,
-            )
-        )
+        self._outbox.put(settings.engine_settings(self._config, self._options.language))
 
     def _item_maker(self) -> ItemMaker:
         return ItemMaker(
@@ -403,10 +410,5 @@ class Session:
         )
 
     def _wire_config(self) -> server_events.Wire:
-        return {
-            "object": "realtime.session",
-            "id": self._options.session_id,
-            **self._config.to_wire(),
-            "model": self._options.model,
-            "expires_at": self._options.expires_at,
-        }
+        made = self._options
+        return settings.wire_settings(self._config, made.session_id, made.model, made.expires_at)

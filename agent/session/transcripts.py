@@ -1,8 +1,13 @@
-"""Transcripts of spoken items: one final `completed` (or `failed`) per item."""
+"""Transcripts of spoken items: deltas, then one final `completed` (or `failed`) per item.
+
+The deltas of an item, live captions included, only ever grow. Joined they are the transcript
+of `completed`, except where that says otherwise about words that were shown before the turn
+was over: it is the better text.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 from agent.protocol import server_events
 from agent.session.conversation import History
@@ -11,19 +16,23 @@ from agent.session.items import (
     BranchFailed,
     BranchPurpose,
     BranchText,
+    DeleteItem,
     Item,
     StartBranch,
     TextPart,
     TokenEvent,
 )
 from agent.session.outbox import NewId, Outbox
+from agent.turns.agreement import Agreement
 
 
 @dataclass(slots=True)
 class _Transcript:
     item_id: str
     audio_s: float
-    pieces: list[str] = field(default_factory=list)
+    shown: Agreement
+    then_delete: bool
+    text: str = ""
 
 
 class Transcripts:
@@ -41,10 +50,19 @@ class Transcripts:
         self._new_id = new_id
         self._by_branch: dict[str, _Transcript] = {}
 
-    def start(self, item_id: str, audio_s: float) -> None:
-        """Have a committed item transcribed, beside its answer."""
+    def start(
+        self, item_id: str, audio_s: float, shown: Agreement, *, then_delete: bool = False
+    ) -> None:
+        """Have a committed item transcribed, beside its answer.
+
+        Args:
+            item_id: The item.
+            audio_s: Seconds of it.
+            shown: What live captions have shown of it.
+            then_delete: Whether the engine needs it for nothing else.
+        """
         branch_id = self._new_id("branch")
-        self._by_branch[branch_id] = _Transcript(item_id, audio_s)
+        self._by_branch[branch_id] = _Transcript(item_id, audio_s, shown, then_delete)
         self._outbox.put(StartBranch(branch_id, BranchPurpose.TRANSCRIPT, item_id=item_id))
 
     def receive(self, event: TokenEvent) -> bool:
@@ -54,7 +72,8 @@ class Transcripts:
             return False
         match event:
             case BranchText(text=text):
-                transcript.pieces.append(text)
+                transcript.text += text
+                self._show(transcript, transcript.shown.follow(transcript.text))
             case BranchEnded():
                 del self._by_branch[event.branch_id]
                 self._complete(transcript)
@@ -63,16 +82,23 @@ class Transcripts:
                 self._outbox.send(
                     server_events.transcription_failed(transcript.item_id, code, message)
                 )
+        if transcript.then_delete and event.branch_id not in self._by_branch:
+            self._outbox.put(DeleteItem(transcript.item_id))
         return True
 
     def _complete(self, transcript: _Transcript) -> None:
-        text = "".join(transcript.pieces).strip()
+        text = transcript.text.strip()
         item = self._history.find(transcript.item_id)
         if item is not None:  # the client may have deleted it in the meantime
             self._history.replace(_with_transcript(item, text))
+        self._show(transcript, transcript.shown.finish(text))
         self._outbox.send(
             server_events.transcription_completed(transcript.item_id, text, transcript.audio_s)
         )
+
+    def _show(self, transcript: _Transcript, delta: str) -> None:
+        if delta:
+            self._outbox.send(server_events.transcription_delta(transcript.item_id, delta))
 
 
 def _with_transcript(item: Item, transcript: str) -> Item:

@@ -97,7 +97,7 @@ BAD_MESSAGES = [
     ),
     Bad(
         "another session type",
-        _event(type="session.update", session={"type": "transcription"}),
+        _event(type="session.update", session={"type": "telepathy"}),
         "session.type",
         "invalid_value",
         "realtime",

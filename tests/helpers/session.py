@@ -16,7 +16,7 @@ from agent.audio.framing import FRAME_SAMPLES
 from agent.config import Limits, TurnSettings, VadSettings
 from agent.errors import InvalidEvent
 from agent.protocol.client_events import InputAudioAppend, RefusedEvent, parse
-from agent.protocol.config import SessionConfig
+from agent.protocol.config import SessionConfig, TranscriptionConfig
 from agent.session.items import (
     BranchEnded,
     BranchFailed,
@@ -72,8 +72,9 @@ class SessionDriver:
         self.reports: list[TurnReport] = []
         self.pauses: list[ScoreTurn] = []
         self.closed: Close | None = None
+        first = TranscriptionConfig() if config.get("type") == "transcription" else SessionConfig()
         self.session = Session(
-            SessionConfig().updated(config),
+            first.updated(config),
             SessionOptions(
                 session_id="sess_test",
                 model="test-model",

@@ -122,8 +122,10 @@ class SmallConversation(Conversation):
     def branch(self, request: BranchRequest) -> Branch:
         """See `Conversation.branch`."""
         stream = BranchStream()
+        source: Words | str | None = None
         if request.kind is BranchKind.TRANSCRIPT:
-            work = partial(_transcribe, stream, self._words_to_transcribe(request.item_id))
+            source = self._words_to_transcribe(request.item_id)
+            work = partial(_transcribe, stream, source)
         else:
             question = self._question(request)
             work = partial(self._answers.answer, stream, question, request.limits)
@@ -132,6 +134,8 @@ class SmallConversation(Conversation):
 
         def ended(task: asyncio.Task[Any]) -> None:
             self._streams.discard(stream)
+            if task.cancelled() and isinstance(source, Words) and source.own is not None:
+                self._queue.drop(source.own)
             # Unless it ended by itself; a task may be cancelled before it has begun.
             stream.push(BranchDone(FinishReason.CANCELLED, Usage()))
 
@@ -187,7 +191,7 @@ class SmallConversation(Conversation):
         if item_id is None:
             if self._listening is None:
                 raise EngineError("there is no open utterance to transcribe")
-            return self._listening.words(Urgency.CLOSED)
+            return self._listening.words(Urgency.CAPTION)
         if item_id in self._words:
             return self._words[item_id]
         item = self._history.get(item_id)

@@ -13,9 +13,15 @@ from agent.errors import EngineUnavailable
 
 
 class Words:
-    """The words of an utterance, as soon as all of its clips are recognised."""
+    """The words of an utterance, as soon as all of its clips are recognised.
 
-    def __init__(self, recognitions: Sequence[Recognition]) -> None:
+    Attributes:
+        own: The recognition that nobody else asked for, or None: it may be dropped when these
+            words are not needed any more.
+    """
+
+    def __init__(self, recognitions: Sequence[Recognition], own: Recognition | None = None) -> None:
+        self.own = own
         self._recognitions = tuple(recognitions)
         self._heard: Heard | None = None
 
@@ -92,15 +98,16 @@ class Listening:
 
     def words(self, urgency: Urgency) -> Words:
         """The words of all that was heard; samples heard in a pause are silence."""
-        recognitions = list(self._closed)
+        recognitions, own = list(self._closed), None
         clip = self._utterance.open_clip
         if self._early is not None:
             recognitions.append(self._early)
         elif clip is not None and clip.has_speech:
-            recognitions.append(self._queue.submit(self._speaker, clip.samples, urgency))
+            own = self._queue.submit(self._speaker, clip.samples, urgency)
+            recognitions.append(own)
         for recognition in recognitions:
             self._queue.hurry(recognition, urgency)
-        return Words(recognitions)
+        return Words(recognitions, own)
 
 
 async def _result(recognition: Recognition) -> Heard:

@@ -24,6 +24,7 @@ class Urgency(IntEnum):
     COMMITTED = 0  # somebody waits for the words
     CLOSED = 1  # a clip that is over, of a turn that is not
     EARLY = 2  # perhaps all of a turn: a pause
+    CAPTION = 3  # to show while somebody speaks
 
 
 class Ear(Protocol):

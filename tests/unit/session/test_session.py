@@ -332,9 +332,11 @@ def test_a_transcript_is_made_beside_the_answer_and_completes_once():
     (branch,) = driver.branches(BranchPurpose.TRANSCRIPT)
     commit = of_kind(driver, Commit)[-1]
     assert branch.item_id == commit.item_id
-    assert driver.text(" What time", branch) == []
-    driver.text(" is it? ", branch)
-    completed = only(driver.end(branch), "conversation.item.input_audio_transcription.completed")
+    delta = "conversation.item.input_audio_transcription.delta"
+    assert only(driver.text(" What time ", branch), delta)["delta"] == "What time"
+    assert only(driver.text("is it? ", branch), delta)["delta"] == " is it?"
+    (completed,) = driver.end(branch)
+    assert completed["type"] == "conversation.item.input_audio_transcription.completed"
     assert completed["transcript"] == "What time is it?"
     assert completed["usage"]["type"] == "duration"
     assert completed["usage"]["seconds"] == pytest.approx((31 + 16) * 0.032, abs=0.001)
