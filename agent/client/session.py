@@ -98,7 +98,8 @@ class ClientSession:
 
     async def update_session(self, **session: object) -> None:
         """Change settings; the server's view arrives as `session.updated`."""
-        await self.send({"type": "session.update", "session": {"type": "realtime", **session}})
+        kind = {"type": self.settings.get("type", "realtime")}
+        await self.send({"type": "session.update", "session": {**kind, **session}})
 
     async def close(self) -> None:
         """End the session; iteration ends. Harmless when it has ended already."""
@@ -163,12 +164,13 @@ async def connect(
     extensions: Collection[str] = (),
     open_timeout_s: float = 10.0,
 ) -> AsyncIterator[ClientSession]:
-    """Open a conversation session with text answers; closes it when the block ends.
+    """Open a session, a conversation with text answers by default; closes it when the block ends.
 
     Args:
         url: Address of the server: `http(s)://` or `ws(s)://`; the path may be left out.
         api_key: Sent as `Authorization: Bearer …`.
-        session: Settings of the protocol's `session` object that differ from the server's.
+        session: Settings of the protocol's `session` object that differ from the server's;
+            `{"type": "transcription"}` for captions and transcripts without answers.
         input_format: How audio is sent; PCM16 at 24 kHz when None.
         model: Name for `?model=`.
         extensions: Events of ours to ask for, e.g. `("timings",)`.
@@ -208,10 +210,11 @@ async def connect(
 
 def first_settings(session: Mapping[str, Any], input_format: AudioFormat) -> dict[str, Any]:
     """The first `session.update`: text output, the format, and what the caller wants."""
+    output = {} if session.get("type") == "transcription" else {"output_modalities": ["text"]}
     audio = session.get("audio") or {}
     audio_input = (audio.get("input") or {}) | {"format": wire_format(input_format)}
     return {
-        "output_modalities": ["text"],
+        **output,
         **session,
         "audio": {**audio, "input": audio_input},
     }

@@ -70,10 +70,10 @@ def test_one_pass_at_a_time_and_only_for_new_speech():
     assert len(passes(driver)) == 1
     heard(driver, "one")  # so much new speech has come that the next one starts at once …
     assert len(passes(driver)) == 1  # … after the engine had its rest
-    driver.speech(1300)
+    driver.speech(600)
     assert len(passes(driver)) == 2
     heard(driver, "one")
-    driver.speech(500)
+    driver.speech(600)
     assert len(passes(driver)) == 2
 
 
