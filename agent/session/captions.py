@@ -115,7 +115,8 @@ class Captions:
                 current.text += text
             case BranchEnded():
                 self._end_pass(current, now)
-                self._show(current.text)
+                if current.text:  # nothing heard says nothing about what was heard before
+                    self._show(current.text)
             case BranchFailed():
                 self._end_pass(current, now)
         return True

@@ -19,10 +19,12 @@ class FakeEar:
 
     Attributes:
         heard: Clips in the order they were heard in: word, samples, expected language.
+        drafts: Which of them were heard as drafts.
     """
 
     def __init__(self, *, held: bool = False) -> None:
         self.heard: list[tuple[str, int, str | None]] = []
+        self.drafts: list[bool] = []
         self.begun = threading.Semaphore(0)
         self._held = held
         self._allowed = threading.Semaphore(0)
@@ -32,13 +34,19 @@ class FakeEar:
         self._allowed.release(clips)
 
     def hear(
-        self, samples: Samples, language: str | None = None, expected: str | None = None
+        self,
+        samples: Samples,
+        language: str | None = None,
+        expected: str | None = None,
+        *,
+        draft: bool = False,
     ) -> Heard:
         self.begun.release()
         if self._held:
             assert self._allowed.acquire(timeout=PATIENCE_S)
         word = str(round(float(samples[0]) * 1000))
         self.heard.append((word, samples.size, expected))
+        self.drafts.append(draft)
         if word == "13":
             raise EngineError("an unlucky clip")
         if word == "14":

@@ -134,13 +134,13 @@ class SmallConversation(Conversation):
 
         def ended(task: asyncio.Task[Any]) -> None:
             self._streams.discard(stream)
-            if task.cancelled() and isinstance(source, Words) and source.own is not None:
-                self._queue.drop(source.own)
             # Unless it ended by itself; a task may be cancelled before it has begun.
             stream.push(BranchDone(FinishReason.CANCELLED, Usage()))
 
         def cancel() -> None:
             task.cancel()
+            if isinstance(source, Words) and source.own is not None:
+                self._queue.drop(source.own)
 
         task.add_done_callback(ended)
         stream.when_cancelled(cancel)

@@ -32,6 +32,8 @@ _WINDOW_S = 30.0
 # short: 2 s and less cost 100 % and more word errors on noisy clips, 4 s still now and
 # then, 8 s none (docs/engine.md has the table).
 _PADDING_S = 8.0
+# Of clips that are heard again soon: half the time for long ones, and no second attempt.
+_DRAFT_PADDING_S = 4.0
 # Below this peak (-66 dBFS) there is nothing to hear, and Whisper would hear "you".
 _AUDIBLE_PEAK = 5e-4
 # Whisper's own limits for "this went wrong" and "nobody spoke".
@@ -126,7 +128,12 @@ class Recogniser:
         self._tokenizers: dict[str, Tokenizer] = {}
 
     def hear(
-        self, samples: Samples, language: str | None = None, expected: str | None = None
+        self,
+        samples: Samples,
+        language: str | None = None,
+        expected: str | None = None,
+        *,
+        draft: bool = False,
     ) -> Heard:
         """Recognise one clip.
 
@@ -134,6 +141,8 @@ class Recogniser:
             samples: float32[T], mono, 16 kHz, shorter than 30 s.
             language: BCP-47 code of what is spoken; None to detect it.
             expected: What the speaker spoke before: used when detection is unsure.
+            draft: Quickly: the clip is not over and will be heard again. Doubtful words are
+                left out.
 
         Raises:
             Unsupported: Whisper does not know the language.
@@ -146,9 +155,9 @@ class Recogniser:
             rest = samples[start:]
             if np.abs(rest).max() < _AUDIBLE_PEAK:
                 break
-            attempt, found = self._hear_once(rest, language, expected)
+            attempt, found = self._hear_once(rest, language, expected, draft)
             output_tokens += attempt.tokens
-            if attempt.is_silence:
+            if attempt.is_silence or (draft and attempt.is_doubtful):
                 break
             texts.append(attempt.text)
             spoken = spoken or found
@@ -160,13 +169,14 @@ class Recogniser:
         return Heard(" ".join(filter(None, texts)), audio_tokens, output_tokens, spoken)
 
     def _hear_once(
-        self, samples: Samples, language: str | None, expected: str | None
+        self, samples: Samples, language: str | None, expected: str | None, draft: bool
     ) -> tuple[_Attempt, str | None]:
         """The better of at most two attempts, and the language when that is no guess."""
-        encoded = self._encode(samples, samples.size / SAMPLE_RATE_HZ + _PADDING_S)
+        padding_s = _DRAFT_PADDING_S if draft else _PADDING_S
+        encoded = self._encode(samples, samples.size / SAMPLE_RATE_HZ + padding_s)
         spoken, sure = self._language(encoded, language, expected)
         attempt = self._decode(encoded, samples.size, spoken)
-        if attempt.is_doubtful and not attempt.is_silence:
+        if attempt.is_doubtful and not (attempt.is_silence or draft):
             again = self._decode(self._encode(samples, _WINDOW_S), samples.size, spoken)
             if again.is_silence or not again.is_doubtful:
                 attempt = again

@@ -31,7 +31,12 @@ class Ear(Protocol):
     """What recognises a clip; see `Recogniser.hear`."""
 
     def hear(
-        self, samples: Samples, language: str | None = None, expected: str | None = None
+        self,
+        samples: Samples,
+        language: str | None = None,
+        expected: str | None = None,
+        *,
+        draft: bool = False,
     ) -> Heard:
         """Recognise one clip; blocks."""
 
@@ -143,7 +148,10 @@ class RecognitionQueue:
             result: Heard | EngineError
             try:
                 result = self._ear.hear(
-                    recognition.samples, recognition.language, expected=speaker.spoken
+                    recognition.samples,
+                    recognition.language,
+                    expected=speaker.spoken,
+                    draft=recognition.urgency is Urgency.CAPTION,
                 )
             except EngineError as error:
                 result = error

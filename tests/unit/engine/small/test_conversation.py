@@ -231,6 +231,42 @@ async def test_transcripts_of_items_and_of_the_open_utterance() -> None:
     assert (again, done.usage.audio_tokens) == ("6", 160)
 
 
+async def test_a_caption_is_a_draft_that_waits_for_all_else_and_goes_with_its_branch() -> None:
+    caption = BranchRequest(BranchKind.TRANSCRIPT)
+    ear = FakeEar(held=True)
+    async with engine(ear, FakeModel()) as opened:
+        busy, one = opened(), opened()
+        busy.hear(word(9))
+        committing = busy.commit("u1")
+        assert await asyncio.to_thread(ear.begun.acquire, timeout=PATIENCE_S)
+        one.hear(word(1))
+        one.cut(1600)
+        one.hear(word(2))
+        dropped, kept = one.branch(caption), one.branch(caption)
+        busy.hear(word(8))
+        second = busy.commit("u2")
+        await asyncio.sleep(0)
+        dropped.cancel()
+        ear.allow(4)
+        text, _ = await read(kept)
+        assert (await read(dropped))[1].reason is FinishReason.CANCELLED
+        await asyncio.gather(committing, second)
+    assert text == "1 2"
+    assert [heard[0] for heard in ear.heard] == ["9", "8", "1", "2"]
+    assert ear.drafts == [False, False, False, True]
+
+
+async def test_a_caption_in_a_pause_takes_what_the_pause_began() -> None:
+    ear = FakeEar()
+    async with engine(ear, FakeModel()) as opened:
+        one = opened()
+        one.hear(word(1))
+        one.pause()
+        text, _ = await read(one.branch(BranchRequest(BranchKind.TRANSCRIPT)))
+        assert (text, (await one.commit("u1")).transcript) == ("1", "1")
+    assert ear.drafts == [False]
+
+
 async def test_nothing_heard_is_an_empty_transcript_and_inaudible_to_the_model() -> None:
     model = FakeModel()
     async with engine(FakeEar(), model) as opened:
