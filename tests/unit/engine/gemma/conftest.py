@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from importlib.util import find_spec
 
+import pytest
+
 if find_spec("torch") is not None:
     import torch
 
@@ -13,3 +15,15 @@ if find_spec("torch") is not None:
         os.environ.setdefault("TRITON_INTERPRET", "1")
 
 collect_ignore_glob = ["test_*.py"] if find_spec("torch") is None else []
+
+
+@pytest.fixture(scope="session")
+def processor():
+    """transformers' own processor with the published tokenizer's tokens."""
+    from tests.helpers.gemma_chat import published_processor  # needs torch
+    from tests.helpers.gemma_prompts import CHECKPOINT
+
+    try:
+        return published_processor(CHECKPOINT.tokenizer)
+    except ModuleNotFoundError as error:
+        pytest.skip(str(error))
