@@ -114,6 +114,14 @@ class Limits(Group):
     shutdown_grace_s: float = Field(20.0, ge=0.0)
 
 
+class IceServer(Group):
+    """A STUN or TURN server, for peers that cannot reach this machine directly."""
+
+    urls: tuple[str, ...]
+    username: str | None = None
+    credential: SecretStr | None = None
+
+
 class SmallEngineSettings(Group):
     """The embedded engine. Threads: None leaves one core of this process to audio."""
 
@@ -195,6 +203,8 @@ class Settings(BaseSettings):
     api_key: SecretStr | None = None
     # Origins of pages that may connect beside the page served here, e.g. "https://kiosk.lan".
     allowed_origins: tuple[str, ...] = ()
+    # STUN and TURN servers for WebRTC; none unless set: on one network none is needed.
+    ice_servers: tuple[IceServer, ...] = ()
     # Host names this server is reached by beside the one it is bound to.
     allowed_hosts: tuple[str, ...] = ()
     instructions: str = (

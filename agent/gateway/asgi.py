@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import secrets
-import time
-from dataclasses import dataclass
 from pathlib import Path
 
 import structlog
@@ -19,30 +17,17 @@ from starlette.websockets import WebSocket
 from agent import metrics
 from agent.errors import InvalidEvent, RemoteError
 from agent.gateway.auth import KeyCheck, SourceRules
+from agent.gateway.calls import create_call, hang_up
 from agent.gateway.guard import Guard
 from agent.gateway.pages import Pages, web_client_folder
 from agent.gateway.refusals import Refusal, refuse_websocket
 from agent.gateway.services import Services, SessionQuery
-from agent.gateway.sessions import DriverFactory, Phase, Sessions, outcome
-from agent.gateway.transport import (
-    CLOSE_GOING_AWAY,
-    CLOSE_INTERNAL_ERROR,
-    CLOSE_NORMAL,
-    CLOSE_POLICY,
-    TransportClosed,
-)
+from agent.gateway.serving import Gateway, serve_session
+from agent.gateway.sessions import DriverFactory, Phase, Sessions
+from agent.gateway.transport import CLOSE_POLICY, TransportClosed
 from agent.gateway.websocket import WebSocketTransport
 
 log = structlog.get_logger()
-
-
-@dataclass(frozen=True, slots=True)
-class Gateway:
-    """What the routes work with; `app.state.gateway`."""
-
-    services: Services
-    sessions: Sessions
-    make_driver: DriverFactory
 
 
 def create_app(
@@ -65,6 +50,8 @@ def create_app(
     app = Starlette(
         routes=[
             WebSocketRoute("/v1/realtime", realtime),
+            Route("/v1/realtime/calls", create_call, methods=["POST"]),
+            Route("/v1/realtime/calls/{call_id}/hangup", hang_up, methods=["POST"]),
             Route("/v1/models", models),
             Route("/healthz", healthz),
             Route("/readyz", readyz),
@@ -99,41 +86,7 @@ async def realtime(websocket: WebSocket) -> None:
         except TransportClosed:
             log.info("client left during the handshake")
             return
-        await _serve(gateway, session_id, transport, query)
-
-
-async def _serve(
-    gateway: Gateway, session_id: str, transport: WebSocketTransport, query: SessionQuery
-) -> None:
-    """Run a session's driver; whatever it raises ends here and ends this session only."""
-    began_s = time.monotonic()
-    log.info("session opened", transport=transport.name, model=query.model and query.model[:100])
-    driver = gateway.make_driver(session_id, transport, gateway.services, query)
-    failed = False
-    try:
-        await gateway.sessions.run(driver)
-    except TransportClosed:
-        log.debug("driver left the end of its connection to the gateway")
-    except Exception:
-        failed = True
-        log.exception("session failed")
-        await transport.close(CLOSE_INTERNAL_ERROR, "internal error; the session is lost")
-    finally:
-        draining = gateway.sessions.phase is Phase.DRAINING
-        await transport.close(CLOSE_GOING_AWAY if draining else CLOSE_NORMAL, "")
-        ended = transport.ended
-        label = outcome(ended, failed=failed)
-        gateway.services.metrics.sessions.labels(label).inc()
-        log.info(
-            "session closed",
-            transport=transport.name,
-            outcome=label,
-            code=ended and ended.code,
-            # What the peer gives as a reason may be anything, words of its user included.
-            reason=(ended and not ended.by_peer and ended.reason) or None,
-            duration_s=round(time.monotonic() - began_s, 1),
-            **driver.summary(),
-        )
+        await serve_session(gateway, session_id, transport, query)
 
 
 async def models(request: Request) -> Response:

@@ -21,13 +21,14 @@ from typing import Any
 
 import structlog
 
-from agent.audio.intake import AudioIntake
+from agent.audio.intake import AudioIntake, Intake
+from agent.audio.pcm import SAMPLE_RATE_HZ
 from agent.engine.contract import ConversationSettings
 from agent.errors import EngineError, InvalidEvent
 from agent.gateway.alarm import Alarm
 from agent.gateway.engine_side import EngineSide
-from agent.gateway.inbox import MAX_PIECE_BYTES, AudioMessage, Inbox, Stalled
 from agent.gateway.pauses import PauseScores
+from agent.gateway.inbox import AudioMessage, Inbox, Stalled
 from agent.gateway.refusals import error_event
 from agent.gateway.services import Services, SessionQuery
 from agent.gateway.transport import (
@@ -51,6 +52,8 @@ from agent.session.session import Session, SessionOptions
 
 log = structlog.get_logger()
 
+# One piece of work for the scorer: 2 s, so that another session never waits for minutes.
+MAX_PIECE_SAMPLES = 2 * SAMPLE_RATE_HZ
 # How often to look whether speech that waits to be understood has become less.
 BACKLOG_POLL_S = 0.05
 # When a deadline comes while audio waits to be worked on, that audio goes first.
@@ -76,7 +79,7 @@ class SessionDriver:
         self._metrics = services.metrics
         self._log = log.bind(session_id=session_id)
         self._session = Session(
-            _first_config(services, query),
+            _first_config(services, query).updated(query.session),
             SessionOptions(
                 session_id=session_id,
                 model=services.engine.info.model,
@@ -89,7 +92,7 @@ class SessionDriver:
             ),
             _new_id,
         )
-        self._intake = AudioIntake(self._session.input_format)
+        self._intake: Intake = transport.intake or AudioIntake(self._session.input_format)
         self._inbox = Inbox(self._max_audio_bytes())
         self._working = False
         self._outgoing: deque[dict[str, Any] | items.Close] = deque()
@@ -187,10 +190,13 @@ class SessionDriver:
         data = b"".join(message.data for message in whole)
         self._arrived_at = whole[-1].arrived_at
         # One message may hold minutes; other sessions must not wait for all of it.
-        for start in range(0, len(data), MAX_PIECE_BYTES):
-            await self._take_piece(data[start : start + MAX_PIECE_BYTES])
+        rest = memoryview(data)
+        while rest:
+            size = self._intake.share_bytes(rest, MAX_PIECE_SAMPLES)
+            await self._take_piece(bytes(rest[:size]))
+            rest = rest[size:]
             self._carry_out()
-        audio_s = len(data) / self._intake.format.bytes_per_second
+        audio_s = self._intake.seconds(data)
         self._audio_s += audio_s
         self._metrics.audio_received_s.inc(audio_s)
 
@@ -202,7 +208,7 @@ class SessionDriver:
 
     def _is_whole(self, message: AudioMessage) -> bool:
         try:
-            self._intake.format.check_whole_samples(len(message.data))
+            self._intake.check(message.data, in_event=message.in_event)
         except InvalidEvent as error:
             self._session.report(error, message.event_id)
             return False
@@ -212,7 +218,13 @@ class SessionDriver:
         if isinstance(event, InputAudioCommit | InputAudioClear):
             await self._flush_audio()
         self._session.receive_event(event, self._now())
-        if isinstance(event, SessionUpdate) and self._session.input_format != self._intake.format:
+        if isinstance(event, SessionUpdate):
+            await self._change_format()
+
+    async def _change_format(self) -> None:
+        """Read audio as the session's settings now say, where it comes in messages."""
+        intake = self._intake
+        if isinstance(intake, AudioIntake) and intake.format != self._session.input_format:
             await self._flush_audio()
             self._intake = AudioIntake(self._session.input_format)
             self._inbox.max_audio_bytes = self._max_audio_bytes()
@@ -333,7 +345,7 @@ class SessionDriver:
 
     def _max_audio_bytes(self) -> int:
         limit_s = self._services.settings.limits.max_audio_backlog_s
-        return int(limit_s * self._session.input_format.bytes_per_second)
+        return int(limit_s * self._intake.bytes_per_second)
 
     def _now(self) -> float:
         return self._loop.time()

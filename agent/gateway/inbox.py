@@ -26,12 +26,14 @@ class AudioMessage:
     Attributes:
         data: In the session's input format.
         arrived_at: When it came, in seconds.
-        event_id: Of the event it came in, if it was one.
+        event_id: Of the event it came in, if that has one.
+        in_event: Whether it came in an event, not by itself.
     """
 
     data: bytes
     arrived_at: float
     event_id: str | None = None
+    in_event: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +121,6 @@ def _read(message: str | bytes, now: float) -> Entry:
     if not isinstance(event, InputAudioAppend):
         return event
     try:
-        return AudioMessage(event.decode(), now, event.event_id)
+        return AudioMessage(event.decode(), now, event.event_id, in_event=True)
     except InvalidEvent as error:
         return RefusedEvent(error, event.event_id)

@@ -18,9 +18,9 @@ from starlette.types import ASGIApp
 from agent.config import Limits
 from agent.engine.contract import Engine
 from agent.errors import ConfigError
-from agent.gateway.asgi import Gateway
 from agent.gateway.loop_delay import watch_loop_delay
 from agent.gateway.progress import Say, progress_lines, say_on_stdout
+from agent.gateway.serving import Gateway
 from agent.gateway.sessions import Phase
 from agent.gateway.wire import WebSocketWire
 

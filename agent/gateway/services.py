@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -44,11 +44,13 @@ class SessionQuery:
         model: `?model=`; any name is accepted, the server has one engine.
         intent: `?intent=`, or None.
         extensions: `?extensions=`, those that this server knows.
+        session: Settings that came with the call, as in `session.update`; checked already.
     """
 
     model: str | None = None
     intent: str | None = None
     extensions: frozenset[str] = frozenset()
+    session: Mapping[str, object] = field(default_factory=dict)
 
     @classmethod
     def parse(cls, query: Mapping[str, str]) -> SessionQuery:

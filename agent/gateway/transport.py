@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Protocol
 
+from agent.audio.intake import Intake
 from agent.errors import VoiceAgentError
 
 # Close codes of RFC 6455 (section 7.4.1) and of IANA's registry that this server uses.
@@ -51,6 +52,9 @@ class Transport(Protocol):
 
     name: str
     """What carries it, for logs: `websocket`, `webrtc`."""
+
+    intake: Intake | None
+    """Reads the audio of this connection; None where it is coded as the session's settings say."""
 
     async def receive(self) -> str | bytes:
         """Wait for the next message: text is one JSON event, bytes are raw audio.

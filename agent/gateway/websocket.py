@@ -10,6 +10,7 @@ from collections.abc import Mapping
 import structlog
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
+from agent.audio.intake import Intake
 from agent.errors import LimitExceeded
 from agent.gateway.refusals import answer_subprotocol, close_reason, error_event
 from agent.gateway.transport import CLOSE_LOST, CLOSE_TRY_AGAIN_LATER, TransportClosed
@@ -32,6 +33,7 @@ class WebSocketTransport:
     """
 
     name = "websocket"
+    intake: Intake | None = None
 
     def __init__(self, websocket: WebSocket, max_message_bytes: int) -> None:
         """Wrap an accepted WebSocket; messages above `max_message_bytes` are not passed on."""

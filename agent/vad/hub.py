@@ -18,8 +18,8 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from agent.audio.framing import FRAME_SAMPLES
-from agent.audio.intake import AudioIntake
-from agent.audio.pcm import SAMPLE_RATE_HZ, Samples
+from agent.audio.intake import Intake
+from agent.audio.pcm import Samples
 from agent.errors import LocalError
 from agent.vad.scorers import Probabilities, Scorer
 
@@ -47,7 +47,7 @@ class _Job:
     """One call of `score` or `flush`, and how far it got."""
 
     stream: VadStream
-    intake: AudioIntake
+    intake: Intake
     data: memoryview
     scored: bool
     flush: bool
@@ -58,9 +58,7 @@ class _Job:
 
     def take_share(self, frames: int) -> Samples:
         """Put about as many frames' worth of bytes through the intake (worker thread)."""
-        audio_format = self.intake.format
-        share_samples = frames * FRAME_SAMPLES * audio_format.rate_hz // SAMPLE_RATE_HZ
-        share_bytes = share_samples * audio_format.bytes_per_sample
+        share_bytes = self.intake.share_bytes(self.data, frames * FRAME_SAMPLES)
         samples = self.intake.push(self.data[:share_bytes])
         self.data = self.data[share_bytes:]
         if not self.data and self.flush:
@@ -100,7 +98,7 @@ class VadHub:
         self._fail([job for job in self._jobs if job.stream is stream], _closed())
 
     async def score(
-        self, stream: VadStream, intake: AudioIntake, data: bytes, *, scored: bool = True
+        self, stream: VadStream, intake: Intake, data: bytes, *, scored: bool = True
     ) -> Scored:
         """Put wire bytes through the session's intake and score the frames they complete.
 
@@ -121,10 +119,10 @@ class VadHub:
             InvalidEvent: The bytes end in the middle of a sample; nothing was taken.
             LocalError: The hub or the stream is closed.
         """
-        intake.format.check_whole_samples(len(data))
+        intake.check(data, in_event=False)
         return await self._submit(stream, intake, data, scored=scored, flush=False)
 
-    async def flush(self, stream: VadStream, intake: AudioIntake, *, scored: bool = True) -> Scored:
+    async def flush(self, stream: VadStream, intake: Intake, *, scored: bool = True) -> Scored:
         """Get what is still inside the intake, before a commit for example.
 
         Returns:
@@ -145,7 +143,7 @@ class VadHub:
         self._executor.shutdown()
 
     async def _submit(
-        self, stream: VadStream, intake: AudioIntake, data: bytes, *, scored: bool, flush: bool
+        self, stream: VadStream, intake: Intake, data: bytes, *, scored: bool, flush: bool
     ) -> Scored:
         if self._closed or stream.closed:
             raise _closed()

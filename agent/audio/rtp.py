@@ -1,0 +1,154 @@
+"""Audio packets as a network delivers them, put back into order.
+
+Hearing is not playing: nothing has to come out at an even pace, so a packet that is next in
+line goes on at once and jitter costs no delay. Only behind a hole do packets wait, for as long
+as the missing one may still come; then the hole is left for the decoder to conceal.
+
+Source: RFC 3550 (RTP), sections 5.1 and A.1.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+RTP_CLOCK_HZ = 48_000
+"""Of Opus, whatever its bandwidth (RFC 7587, section 4.1)."""
+
+PATIENCE_S = 0.12
+"""How long a missing packet is waited for: jitter of 50 ms either way, and one more packet."""
+
+MAX_WAITING = 256
+"""Packets behind one hole (5 s of speech): more than any network holds back by accident."""
+
+_SEQUENCES, _TIMESTAMPS = 1 << 16, 1 << 32
+_RESTART_PACKETS = 1_000
+"""A step in the sequence that no loss explains: the sender has begun anew."""
+
+_HEADER = struct.Struct(">IIH")
+
+
+@dataclass(frozen=True, slots=True)
+class AudioPacket:
+    """One packet of a stream.
+
+    Attributes:
+        sequence: Counts packets; goes on over 2**16, unlike RTP's.
+        timestamp: Of its first sample at 48 kHz; goes on over 2**32.
+        payload: Encoded audio.
+    """
+
+    sequence: int
+    timestamp: int
+    payload: bytes
+
+
+class ReorderBuffer:
+    """One stream's packets in order, each once.
+
+    Pure: the time is handed in, in seconds on any clock that only goes forward.
+    """
+
+    def __init__(self, patience_s: float = PATIENCE_S) -> None:
+        self._patience_s = patience_s
+        self._source: int | None = None
+        self._next = 0
+        self._last_timestamp = 0
+        self._waiting: dict[int, tuple[AudioPacket, float]] = {}
+        self.lost = 0
+        """Packets that never came, or too late."""
+
+    @property
+    def deadline_s(self) -> float | None:
+        """When `take` gives what waits behind a hole; None when nothing waits."""
+        if not self._waiting:
+            return None
+        return min(arrived_s for _, arrived_s in self._waiting.values()) + self._patience_s
+
+    def push(
+        self, source: int, sequence: int, timestamp: int, payload: bytes, now_s: float
+    ) -> list[AudioPacket]:
+        """Take a packet; give all that is in order now.
+
+        Args:
+            source: RTP's SSRC; another one begins a new stream.
+            sequence: 16 bits.
+            timestamp: 32 bits, at 48 kHz.
+            payload: Encoded audio; may be empty.
+            now_s: The time.
+        """
+        ready: list[AudioPacket] = []
+        step = _signed(sequence - self._next, _SEQUENCES)
+        if self._source is None or source != self._source or abs(step) > _RESTART_PACKETS:
+            ready = self._begin(source, sequence, timestamp)
+            step = 0
+        if step < 0 or self._next + step in self._waiting:
+            return ready  # a copy, or what is counted as lost already
+        packet = AudioPacket(self._next + step, self._unwrapped(timestamp), payload)
+        self._waiting[packet.sequence] = packet, now_s
+        ready.extend(self._in_line())
+        if len(self._waiting) > MAX_WAITING:
+            ready.extend(self._skip_hole())
+        return ready
+
+    def take(self, now_s: float) -> list[AudioPacket]:
+        """What has waited behind a hole for long enough."""
+        ready: list[AudioPacket] = []
+        while (deadline_s := self.deadline_s) is not None and now_s >= deadline_s:
+            ready.extend(self._skip_hole())
+        return ready
+
+    def _begin(self, source: int, sequence: int, timestamp: int) -> list[AudioPacket]:
+        """Another stream: give up the old one's holes and go on at its first packet.
+
+        Numbers go on, so that they stay unique; their low bits are the sender's.
+        """
+        rest = [self._waiting.pop(number)[0] for number in sorted(self._waiting)]
+        self._source = source
+        self._next += (sequence - self._next) % _SEQUENCES + _SEQUENCES
+        self._last_timestamp += (timestamp - self._last_timestamp) % _TIMESTAMPS + _TIMESTAMPS
+        return rest
+
+    def _unwrapped(self, timestamp: int) -> int:
+        return self._last_timestamp + _signed(timestamp - self._last_timestamp, _TIMESTAMPS)
+
+    def _in_line(self) -> Iterator[AudioPacket]:
+        while (waiting := self._waiting.pop(self._next, None)) is not None:
+            packet = waiting[0]
+            self._next += 1
+            self._last_timestamp = packet.timestamp
+            yield packet
+
+    def _skip_hole(self) -> list[AudioPacket]:
+        first = min(self._waiting)
+        self.lost += first - self._next
+        self._next = first
+        return list(self._in_line())
+
+
+def _signed(difference: int, modulus: int) -> int:
+    """The shortest way round: within ±modulus / 2."""
+    half = modulus // 2
+    return (difference + half) % modulus - half
+
+
+def pack(packets: Iterable[AudioPacket]) -> bytes:
+    """Packets as bytes that can be joined; `unpack` is the opposite."""
+    return b"".join(
+        _HEADER.pack(
+            packet.sequence % _TIMESTAMPS, packet.timestamp % _TIMESTAMPS, len(packet.payload)
+        )
+        + packet.payload
+        for packet in packets
+    )
+
+
+def unpack(data: bytes | memoryview) -> Iterator[AudioPacket]:
+    """The packets in joined results of `pack`; numbers modulo 2**32."""
+    at = 0
+    while at < len(data):
+        sequence, timestamp, size = _HEADER.unpack_from(data, at)
+        at += _HEADER.size
+        yield AudioPacket(sequence, timestamp, bytes(data[at : at + size]))
+        at += size

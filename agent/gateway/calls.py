@@ -1,0 +1,180 @@
+"""WebRTC calls over HTTP: an offer in, an answer out, and hanging up.
+
+    POST /v1/realtime/calls                   raw SDP, or a form with `sdp` and `session`
+    POST /v1/realtime/calls/{call_id}/hangup
+
+Source: OpenAI Realtime API reference, "Create call" and "Hang up call".
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+import json
+import secrets
+from collections.abc import Mapping
+from typing import Any
+
+import structlog
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+from agent.errors import EngineUnavailable, InvalidEvent, LimitExceeded
+from agent.gateway.refusals import Refusal
+from agent.gateway.services import SessionQuery
+from agent.gateway.serving import Call, Gateway, serve_session
+from agent.gateway.transport import CLOSE_POLICY
+from agent.protocol.config import SessionConfig
+
+log = structlog.get_logger()
+
+MAX_OFFER_BYTES = 256 * 1024
+"""An offer is some 5 kB; the rest is for the settings of a session that may come with it."""
+
+_calls_running: set[asyncio.Task[None]] = set()
+
+
+async def create_call(request: Request) -> Response:
+    """`POST /v1/realtime/calls`: begin a session over WebRTC."""
+    gateway: Gateway = request.app.state.gateway
+    refusal = gateway.sessions.refusal()
+    if refusal is not None:
+        return _refused(gateway, refusal)
+    if importlib.util.find_spec("aiortc") is None:
+        missing = EngineUnavailable(
+            "WebRTC is not installed on this server; install voice-agent[webrtc], or use the "
+            "WebSocket at /v1/realtime"
+        )
+        return _refused(gateway, Refusal(missing, 501, CLOSE_POLICY))
+    try:
+        offer, session = await _read_offer(request)
+        query = SessionQuery.parse(request.query_params)
+        query = SessionQuery(query.model, query.intent, query.extensions, session)
+        transport = _new_transport(gateway)
+        answer = await transport.answer(offer)
+    except InvalidEvent as error:
+        return _refused(gateway, Refusal(error, 400, CLOSE_POLICY))
+    except LimitExceeded as error:
+        return _refused(gateway, Refusal(error, 413, CLOSE_POLICY))
+    call_id = f"rtc_{secrets.token_hex(12)}"
+    task = asyncio.create_task(_run_call(gateway, call_id, transport, query))
+    _calls_running.add(task)
+    task.add_done_callback(_calls_running.discard)
+    return Response(
+        answer,
+        201,
+        media_type="application/sdp",
+        headers={"Location": f"/v1/realtime/calls/{call_id}"},
+    )
+
+
+async def hang_up(request: Request) -> Response:
+    """`POST /v1/realtime/calls/{call_id}/hangup`: end a call."""
+    gateway: Gateway = request.app.state.gateway
+    call_id = request.path_params["call_id"]
+    call = gateway.calls.get(call_id)
+    if call is None:
+        error = InvalidEvent(
+            f"there is no call {call_id[:60]!r}, or it has ended", code="not_found", param="call_id"
+        )
+        return _refused(gateway, Refusal(error, 404, CLOSE_POLICY))
+    call.hang_up()
+    return Response(status_code=200)
+
+
+async def _run_call(gateway: Gateway, call_id: str, call: Call, query: SessionQuery) -> None:
+    session_id = f"sess_{secrets.token_hex(12)}"
+    gateway.calls[call_id] = call
+    with gateway.sessions.slot(), structlog.contextvars.bound_contextvars(session_id=session_id):
+        try:
+            await serve_session(gateway, session_id, call, query)
+        finally:
+            del gateway.calls[call_id]
+
+
+def _new_transport(gateway: Gateway) -> Any:
+    from aiortc import RTCIceServer  # noqa: PLC0415  # takes a while, and is an extra
+
+    from agent.gateway.webrtc import WebRtcTransport  # noqa: PLC0415
+
+    settings = gateway.services.settings
+    servers = [
+        RTCIceServer(
+            urls=list(server.urls),
+            username=server.username,
+            credential=server.credential.get_secret_value() if server.credential else None,
+        )
+        for server in settings.ice_servers
+    ]
+    return WebRtcTransport(servers, settings.limits.max_message_bytes)
+
+
+async def _read_offer(request: Request) -> tuple[str, Mapping[str, object]]:
+    """The SDP and the settings of a session, if any came.
+
+    Raises:
+        InvalidEvent: Something is missing or wrong.
+        LimitExceeded: It is too large.
+    """
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    body = bytearray()
+    async for piece in request.stream():
+        body += piece
+        if len(body) > MAX_OFFER_BYTES:
+            raise LimitExceeded(
+                f"the offer is above the limit of {MAX_OFFER_BYTES} bytes",
+                code="message_too_large",
+            )
+    if kind == "application/sdp":
+        return _sdp(bytes(body)), {}
+    if kind == "multipart/form-data":
+        return await _read_form(request, bytes(body))
+    raise InvalidEvent(
+        "send the offer as application/sdp, or as multipart/form-data with the fields `sdp` and "
+        f"`session` (got {kind[:60]!r})",
+        code="invalid_content_type",
+        param="Content-Type",
+    )
+
+
+async def _read_form(request: Request, body: bytes) -> tuple[str, Mapping[str, object]]:
+    async def replay() -> dict[str, object]:
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    try:
+        form = await Request(request.scope, replay).form(max_files=2, max_fields=4)
+    except HTTPException as error:
+        raise InvalidEvent(f"the form cannot be read: {error.detail}", param="sdp") from error
+    fields = {}
+    for name in ("sdp", "session"):
+        value = form.get(name)
+        if value is not None:
+            fields[name] = value.encode() if isinstance(value, str) else await value.read()
+    if "sdp" not in fields:
+        raise InvalidEvent("the form has no field `sdp`", param="sdp")
+    return _sdp(fields["sdp"]), _session(fields.get("session", b"{}"))
+
+
+def _sdp(data: bytes) -> str:
+    text = data.decode("utf-8", "replace")
+    if not text.strip():
+        raise InvalidEvent("the offer is empty", code="invalid_offer", param="sdp")
+    return text
+
+
+def _session(data: bytes) -> Mapping[str, object]:
+    try:
+        session = json.loads(data)
+    except ValueError as error:
+        raise InvalidEvent("`session` is not JSON", param="session") from error
+    if not isinstance(session, dict):
+        raise InvalidEvent("`session` must be a JSON object", param="session")
+    SessionConfig().updated(session)
+    return session
+
+
+def _refused(gateway: Gateway, refusal: Refusal) -> Response:
+    gateway.services.metrics.refused.labels(refusal.error.code).inc()
+    log.info("call refused", reason=refusal.error.code)
+    return refusal.response()

@@ -1,0 +1,76 @@
+"""Calls over WebRTC: a real peer, the real server."""
+
+from __future__ import annotations
+
+import httpx2
+import pytest
+
+from tests.helpers.peer import peer
+from tests.helpers.server import RunningServer
+from tests.helpers.speech import recording
+from tests.helpers.wer import word_errors
+
+pytestmark = [pytest.mark.models, pytest.mark.slow]
+
+SETTINGS = {
+    "type": "realtime",
+    "output_modalities": ["text"],
+    "audio": {
+        "input": {
+            "transcription": {"model": "any"},
+            "turn_detection": {"type": "server_vad", "silence_duration_ms": 1000},
+        }
+    },
+}
+
+
+async def test_a_spoken_turn_is_heard_and_answered(small_server: RunningServer):
+    clip = recording(at_least_s=2.5, at_most_s=4)
+    async with peer(small_server.url, SETTINGS) as client:
+        created = client.events[0]["session"]
+        assert created["audio"]["input"]["turn_detection"]["silence_duration_ms"] == 1000
+        client.microphone.say(clip.samples())
+        done = await client.event("response.done")
+        transcript = await client.event("conversation.item.input_audio_transcription.completed")
+        assert word_errors(clip.text, transcript["transcript"]).rate <= 0.35
+        assert done["response"]["output"][0]["content"][0]["text"].strip()
+
+
+async def test_hanging_up_ends_the_call(small_server: RunningServer):
+    async with peer(small_server.url) as client:
+        closed = small_server.metric("voice_agent_sessions_total")
+        async with httpx2.AsyncClient() as http:
+            answer = await http.post(f"{small_server.url}{client.location}/hangup")
+            assert answer.status_code == 200
+            again = f"{small_server.url}/v1/realtime/calls/rtc_none/hangup"
+            assert (await http.post(again)).status_code == 404
+        await client.closed()
+        assert small_server.metric("voice_agent_sessions_total") == closed + 1
+
+
+@pytest.mark.parametrize(
+    ("content", "kind", "status", "code"),
+    [
+        ("", "application/sdp", 400, "invalid_offer"),
+        ("v=0\r\nnonsense", "application/sdp", 400, "invalid_offer"),
+        ("{}", "application/json", 400, "invalid_content_type"),
+        ("x" * 300_000, "application/sdp", 413, "message_too_large"),
+    ],
+)
+async def test_a_bad_offer_is_told_why(small_server, content, kind, status, code):
+    async with httpx2.AsyncClient() as http:
+        answer = await http.post(
+            f"{small_server.url}/v1/realtime/calls",
+            content=content,
+            headers={"Content-Type": kind},
+        )
+    assert (answer.status_code, answer.json()["error"]["code"]) == (status, code)
+
+
+async def test_audio_in_events_is_refused_and_the_call_goes_on(small_server: RunningServer):
+    async with peer(small_server.url) as client:
+        client.send({"type": "input_audio_buffer.append", "audio": "AAAA", "event_id": "mine"})
+        error = (await client.event("error"))["error"]
+        assert (error["code"], error["event_id"]) == ("audio_in_media_track", "mine")
+        client.send({"type": "session.update", "session": {"type": "realtime"}})
+        await client.event("session.updated")
