@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import fractions
 import json
+import random
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -77,6 +78,7 @@ class Peer:
         self.events: list[Event] = []
         self.location = ""
         self._changed = asyncio.Condition()
+        self._late: list[asyncio.Task[None]] = []
 
     def _message(self, message: str) -> None:
         self.events.append(json.loads(message))
@@ -104,6 +106,26 @@ class Peer:
         self.location = answer.headers["location"]
         await self.connection.setRemoteDescription(RTCSessionDescription(answer.text, "answer"))
 
+    def impair(self, loss: float, jitter_s: float, seed: int) -> None:
+        """From now on lose a share of the audio packets, and delay each by up to `jitter_s`."""
+        transport: Any = self.connection.getSenders()[0].transport
+        deliver, chance = transport._send_rtp, random.Random(seed)
+
+        async def send_badly(data: bytes) -> None:
+            if data[1] & 127 >= 64 and 72 <= data[1] & 127 <= 76:  # RTCP arrives
+                await deliver(data)
+            elif chance.random() >= loss:
+                delay_s = chance.uniform(0, jitter_s)
+                self._late.append(asyncio.create_task(_later(deliver, data, delay_s)))
+
+        transport._send_rtp = send_badly
+
+    def vanish(self) -> None:
+        """Say nothing more, as if the network cable had been pulled."""
+        transport: Any = self.connection.getSenders()[0].transport
+        for protocol in transport.transport._connection._protocols:
+            protocol.transport.abort()
+
     def send(self, event: Event) -> None:
         """Send one event."""
         self.channel.send(json.dumps(event))
@@ -119,7 +141,7 @@ class Peer:
     async def closed(self, within_s: float = 10.0) -> None:
         """Wait until the server has closed the connection."""
         async with asyncio.timeout(within_s):
-            while self.connection.connectionState != "closed":
+            while self.connection.connectionState != "closed":  # noqa: ASYNC110  # a wait for a word
                 await asyncio.sleep(0.05)
 
     async def _until(self, look: Callable[[], Event | None], within_s: float) -> Event:
@@ -127,6 +149,11 @@ class Peer:
             while (event := look()) is None:
                 await self._changed.wait()
             return event
+
+
+async def _later(deliver: Callable[[bytes], Any], data: bytes, delay_s: float) -> None:
+    await asyncio.sleep(delay_s)
+    await deliver(data)
 
 
 @asynccontextmanager

@@ -55,6 +55,7 @@ class MemoryTransport:
     """Gives what the test puts in and keeps what the driver sends."""
 
     name = "memory"
+    intake = None
 
     def __init__(self) -> None:
         self.incoming: asyncio.Queue[str | bytes | None] = asyncio.Queue()

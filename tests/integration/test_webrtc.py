@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import httpx2
 import pytest
 
@@ -74,3 +76,27 @@ async def test_audio_in_events_is_refused_and_the_call_goes_on(small_server: Run
         assert (error["code"], error["event_id"]) == ("audio_in_media_track", "mine")
         client.send({"type": "session.update", "session": {"type": "realtime"}})
         await client.event("session.updated")
+
+
+async def test_a_bad_network_breaks_no_turn(small_server: RunningServer):
+    clip = recording(at_least_s=4, at_most_s=8)
+    async with peer(small_server.url, SETTINGS) as client:
+        client.impair(loss=0.05, jitter_s=0.05, seed=3)
+        client.microphone.say(clip.samples())
+        await client.event("response.done")
+        turns = [one for one in client.events if one["type"] == "input_audio_buffer.committed"]
+        transcript = await client.event("conversation.item.input_audio_transcription.completed")
+        assert len(turns) == 1
+        assert word_errors(clip.text, transcript["transcript"]).rate <= 0.35
+
+
+async def test_a_peer_that_vanishes_is_noticed(small_server: RunningServer):
+    lost = small_server.metric("voice_agent_sessions_total")
+    async with peer(small_server.url) as client:
+        client.vanish()
+        async with asyncio.timeout(15):
+            while small_server.metric("voice_agent_sessions_total") == lost:  # noqa: ASYNC110  # it is asked over HTTP
+                await asyncio.sleep(0.2)
+    assert small_server.metric("voice_agent_sessions_open") == 0
+    closed = [line for line in small_server.logs if line["event"] == "session closed"]
+    assert closed[-1]["outcome"] == "lost"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -57,8 +59,8 @@ def test_jitter_and_loss_leave_order_and_whatever_arrived(first, delays, copies)
     assert [one.payload for one in out] == [payload for _, _, payload in expected]
     numbers = [one.sequence for one in out]
     times = [one.timestamp for one in out]
-    assert [b - a for a, b in zip(times, times[1:], strict=False)] == [
-        960 * (b - a) for a, b in zip(numbers, numbers[1:], strict=False)
+    assert [b - a for a, b in itertools.pairwise(times)] == [
+        960 * (b - a) for a, b in itertools.pairwise(numbers)
     ]
     lost_between = numbers[-1] - numbers[0] + 1 - len(numbers)
     assert buffer.lost == lost_between
