@@ -27,8 +27,8 @@ from agent.engine.contract import ConversationSettings
 from agent.errors import EngineError, InvalidEvent
 from agent.gateway.alarm import Alarm
 from agent.gateway.engine_side import EngineSide
-from agent.gateway.pauses import PauseScores
 from agent.gateway.inbox import AudioMessage, Inbox, Stalled
+from agent.gateway.pauses import PauseScores
 from agent.gateway.refusals import error_event
 from agent.gateway.services import Services, SessionQuery
 from agent.gateway.transport import (
