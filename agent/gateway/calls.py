@@ -25,7 +25,7 @@ from agent.gateway.refusals import Refusal
 from agent.gateway.services import SessionQuery
 from agent.gateway.serving import Call, Gateway, serve_session
 from agent.gateway.transport import CLOSE_POLICY
-from agent.protocol.config import SessionConfig
+from agent.protocol.config import SessionConfig, TranscriptionConfig
 
 log = structlog.get_logger()
 
@@ -49,8 +49,7 @@ async def create_call(request: Request) -> Response:
         return _refused(gateway, Refusal(missing, 501, CLOSE_POLICY))
     try:
         offer, session = await _read_offer(request)
-        query = SessionQuery.parse(request.query_params)
-        query = SessionQuery(query.model, query.intent, query.extensions, session)
+        query = _query(request, session)
         transport = _new_transport(gateway)
         answer = await transport.answer(offer)
     except InvalidEvent as error:
@@ -67,6 +66,21 @@ async def create_call(request: Request) -> Response:
         media_type="application/sdp",
         headers={"Location": f"/v1/realtime/calls/{call_id}"},
     )
+
+
+def _query(request: Request, session: Mapping[str, object]) -> SessionQuery:
+    """What was asked for: the URL's query and the settings that came with the offer."""
+    query = SessionQuery.parse(request.query_params)
+    intent = "transcription" if session.get("type") == "transcription" else query.intent
+    if intent not in {None, "transcription"}:
+        raise InvalidEvent(
+            f"calls of type {intent!r} are not served; leave intent out for a conversation",
+            code="session_type_not_served",
+            param="intent",
+        )
+    config = TranscriptionConfig() if intent else SessionConfig()
+    config.updated(session)
+    return SessionQuery(query.model, intent, query.extensions, session)
 
 
 async def hang_up(request: Request) -> Response:
@@ -170,7 +184,6 @@ def _session(data: bytes) -> Mapping[str, object]:
         raise InvalidEvent("`session` is not JSON", param="session") from error
     if not isinstance(session, dict):
         raise InvalidEvent("`session` must be a JSON object", param="session")
-    SessionConfig().updated(session)
     return session
 
 

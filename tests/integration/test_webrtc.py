@@ -100,3 +100,21 @@ async def test_a_peer_that_vanishes_is_noticed(small_server: RunningServer):
     assert small_server.metric("voice_agent_sessions_open") == 0
     closed = [line for line in small_server.logs if line["event"] == "session closed"]
     assert closed[-1]["outcome"] == "lost"
+
+
+async def test_a_transcription_session_over_webrtc(small_server: RunningServer):
+    clip = recording(at_least_s=2.5, at_most_s=4)
+    async with peer(small_server.url, {"type": "transcription"}) as client:
+        assert client.events[0]["session"]["type"] == "transcription"
+        client.microphone.say(clip.samples())
+        done = await client.event("conversation.item.input_audio_transcription.completed")
+        assert word_errors(clip.text, done["transcript"]).rate <= 0.35
+
+
+async def test_a_session_that_cannot_be_is_refused_by_its_field(small_server: RunningServer):
+    with pytest.raises(AssertionError, match=r"audio\.input\.turn_detection\.threshold"):
+        async with peer(
+            small_server.url,
+            {"audio": {"input": {"turn_detection": {"type": "server_vad", "threshold": 3}}}},
+        ):
+            pass
