@@ -30,7 +30,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from agent.config import VadSettings
+from agent.config import load_settings
 from scripts.bench_gateway import machine_busy_s
 from scripts.turns_bench import offline
 from scripts.turns_bench.clips import Clip, load_clips
@@ -209,11 +209,12 @@ async def interruptions(
 
 async def pauses_offline(dialogues: list[Dialogue], settings: dict[str, dict[str, Any]]) -> Report:
     """The same in this process."""
-    vad = VadSettings()
-    scores = await offline.score_all([dialogue.samples for dialogue in dialogues], vad)
+    server = load_settings()
+    judge = offline.make_judge(server)
+    scores = await offline.score_all([dialogue.samples for dialogue in dialogues], server.vad)
     return {
         name: tally_by_noise(
-            (dialogue, offline.observe(dialogue.samples, scored, detection, vad))
+            (dialogue, offline.observe(dialogue.samples, scored, detection, server, judge))
             for dialogue, scored in zip(dialogues, scores, strict=True)
         )
         for name, detection in settings.items()
@@ -222,16 +223,17 @@ async def pauses_offline(dialogues: list[Dialogue], settings: dict[str, dict[str
 
 async def noise_offline(settings: dict[str, dict[str, Any]], options: argparse.Namespace) -> Report:
     """The same in this process, each sound in one piece of up to five minutes."""
-    vad = VadSettings()
+    server = load_settings()
+    judge = offline.make_judge(server)
     sounds = speechless_sounds()
     each_s = options.noise_minutes * 60 / len(sounds)
     found: dict[str, list[Speechless]] = {name: [] for name in settings}
     for number, sound in enumerate(sounds):
         say(f"{sound.name} ({number + 1} of {len(sounds)})")
         samples = np.concatenate(list(sound.blocks(each_s)))
-        scored = (await offline.score_all([samples], vad))[0]
+        scored = (await offline.score_all([samples], server.vad))[0]
         for name, detection in settings.items():
-            seen = offline.observe(samples, scored, detection, vad)
+            seen = offline.observe(samples, scored, detection, server, judge)
             found[name].append(Speechless(sound.name, each_s / 3600, len(seen.turns)))
     return {name: false_turns(results) for name, results in found.items()}
 

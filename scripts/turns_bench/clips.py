@@ -26,8 +26,9 @@ TRUE_SPEECH = 0.5
 _AROUND_FRAMES = 16
 # Loudness is compared over this much, half of it before and half after.
 _QUIET_WINDOW_SAMPLES = SAMPLE_RATE_HZ * 40 // 1000
-# No pause is put so close to the beginning or the end of what is said, nor to another one.
-_MARGIN_SAMPLES = SAMPLE_RATE_HZ * 400 // 1000
+# So much speech lies before the first pause and after the last one, and so much sound between
+# two: nobody stops for two seconds and then says a last half syllable.
+_MARGIN_SAMPLES = SAMPLE_RATE_HZ * 600 // 1000
 # All speakers are as loud as this while they speak, so that a noise is as far below each.
 SPEECH_DBFS = -26.0
 
@@ -116,22 +117,38 @@ def room_floor(samples: Samples) -> float:
     return float(min(np.quantile(levels, 0.1), 10 ** (-50 / 20)))
 
 
+def pause_places(clip: Clip, count: int) -> list[int]:
+    """Up to `count` places for pauses inside a sentence, with enough said on either side."""
+    first = speech_reached(clip.speech, _MARGIN_SAMPLES)
+    mirrored = [(-end, -start) for start, end in reversed(clip.speech)]
+    last = -speech_reached(mirrored, _MARGIN_SAMPLES)
+    return quiet_points(clip.samples, first, last, count)
+
+
+def speech_reached(speech: Sequence[Span], wanted: int) -> int:
+    """The position before which so many samples are speech; the end where there are fewer."""
+    for start, end in speech:
+        if end - start >= wanted:
+            return start + wanted
+        wanted -= end - start
+    return speech[-1][1]
+
+
 def quiet_points(samples: Samples, first: int, last: int, count: int) -> list[int]:
     """Where a pause inside a sentence is least out of place: at minima of energy.
 
-    What lies between `first` and `last` is parted into `count` equal shares; each gives the
+    What lies from `first` to `last` is parted into `count` equal shares; each gives the
     middle of its quietest 40 ms. Of equally quiet ones the first counts. A clip that is too
     short for so many gives fewer.
 
     Returns:
-        Positions in samples, ascending, none nearer than 400 ms to another or to the limits.
+        Positions in samples, ascending, none nearer than 600 ms to another.
     """
-    low, high = first + _MARGIN_SAMPLES, last - _MARGIN_SAMPLES
     loudness = _smoothed_power(samples)
     points: list[int] = []
     for share in range(count):
-        start = low + (high - low) * share // count
-        end = low + (high - low) * (share + 1) // count
+        start = first + (last - first) * share // count
+        end = first + (last - first) * (share + 1) // count
         if points:
             start = max(start, points[-1] + _MARGIN_SAMPLES)
         if start < end:

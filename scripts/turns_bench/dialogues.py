@@ -11,14 +11,15 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from agent.audio.framing import FRAME_SAMPLES
 from agent.audio.pcm import SAMPLE_RATE_HZ, Samples
 from scripts.turns_bench.clips import (
     Clip,
     Span,
     first_speech_at_or_after,
     last_speech_before,
+    pause_places,
     power_of_speech,
-    quiet_points,
 )
 from scripts.turns_bench.sounds import NOISES, at_level, pink
 
@@ -114,11 +115,11 @@ class _Tape:
         if end < clip.samples.size:
             samples[-slope.size :] *= slope[::-1]
         offset = self.size - start
-        self.speech += [
-            (max(low, start) + offset, min(high, end) + offset)
-            for low, high in clip.speech
-            if low < end and high > start
-        ]
+        for low, high in clip.speech:
+            kept = min(high, end) - max(low, start)
+            # The cut may leave less of some speech than the frame that was judged: no truth.
+            if kept >= min(FRAME_SAMPLES, high - low):
+                self.speech.append((max(low, start) + offset, min(high, end) + offset))
         self.pieces.append(samples)
         self.size += samples.size
 
@@ -131,7 +132,7 @@ def insert_pauses(tape: _Tape, clip: Clip, lengths: Sequence[int]) -> list[Pause
         clip: What is said.
         lengths: Of the pauses, in samples; those for which there is no place are left out.
     """
-    points = quiet_points(clip.samples, clip.onset, clip.true_end, len(lengths))
+    points = pause_places(clip, len(lengths))
     pauses = []
     base, start = tape.size, 0
     for point, length in zip(points, lengths, strict=False):

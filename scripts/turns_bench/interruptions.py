@@ -17,7 +17,7 @@ import numpy as np
 from agent.audio.pcm import SAMPLE_RATE_HZ, Samples
 from agent.client import ClientSession, connect
 from agent.client.player import PIECE_S, Player
-from scripts.turns_bench.clips import Clip
+from scripts.turns_bench.clips import Clip, speech_reached
 from scripts.turns_bench.figures import Interruption
 from scripts.turns_bench.playing import ServerAddress
 from scripts.turns_bench.settings import INPUT_FORMAT
@@ -81,19 +81,8 @@ def _sentence(clip: Clip, running_s: float) -> Sound:
     """The first 1.6 s of what is said in a clip, or all of it."""
     start = max(0, clip.onset - _LEAD_SAMPLES)
     end = min(clip.samples.size, clip.onset + int(_SPEECH_S * SAMPLE_RATE_HZ))
-    return Sound(
-        "speech", clip.samples[start:end], speech_reached(clip, _INTERRUPTING_SAMPLES) - start,
-        running_s,
-    )  # fmt: skip
-
-
-def speech_reached(clip: Clip, wanted: int) -> int:
-    """The position in a clip before which so many samples are speech."""
-    for start, end in clip.speech:
-        if end - start >= wanted:
-            return start + wanted
-        wanted -= end - start
-    return clip.true_end
+    reached = speech_reached(clip.speech, _INTERRUPTING_SAMPLES)
+    return Sound("speech", clip.samples[start:end], reached - start, running_s)
 
 
 @dataclass

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.config import VadSettings
+from agent.config import load_settings
 from scripts.turns_bench import offline
 from scripts.turns_bench.clips import load_clips
 from scripts.turns_bench.dialogues import build_pause_dialogues
@@ -48,12 +48,12 @@ async def test_offline_agrees_with_the_server(small_server: RunningServer) -> No
         load_clips(), rounds=2, gap_s=gap_s("high", 500), turns_each=3
     )
     sample = [dialogues[0], dialogues[-1]]  # in a quiet room, and over noise
-    vad = VadSettings()
-    scores = await offline.score_all([dialogue.samples for dialogue in sample], vad)
+    settings = load_settings()
+    scores = await offline.score_all([one.samples for one in sample], settings.vad)
     server = ServerAddress(small_server.url)
     for dialogue, scored in zip(sample, scores, strict=True):
         there = await play_pieces(server, [dialogue.samples], detection, fast=True)
-        here = offline.observe(dialogue.samples, scored, detection, vad)
+        here = offline.observe(dialogue.samples, scored, detection, settings)
         assert [(turn.start, turn.end) for turn in there.turns] == [
             (turn.start, turn.end) for turn in here.turns
         ]

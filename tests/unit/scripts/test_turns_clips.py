@@ -13,11 +13,14 @@ from agent.audio.framing import FRAME_SAMPLES
 from agent.vad.scorers import SileroScorer, silero_model_path
 from scripts.turns_bench.clips import (
     SPEECH_DBFS,
+    Clip,
     first_speech_at_or_after,
     last_speech_before,
     make_clip,
+    pause_places,
     power_of_speech,
     quiet_points,
+    speech_reached,
     speech_spans,
 )
 from tests.helpers.speech import recording
@@ -62,10 +65,10 @@ def test_a_pause_is_put_into_the_quietest_place() -> None:
 
 def test_each_share_of_the_clip_gives_one_place() -> None:
     samples = np.full(64_000, 0.3, np.float32)
-    for quiet in (12_000, 30_000, 50_000):
+    for quiet in (14_000, 32_000, 49_000):
         samples[quiet : quiet + 800] = 0.0
     points = quiet_points(samples, 0, 64_000, 3)
-    assert [point // 1000 for point in points] == [12, 30, 50]
+    assert [point // 1000 for point in points] == [14, 32, 49]
 
 
 @given(
@@ -74,9 +77,26 @@ def test_each_share_of_the_clip_gives_one_place() -> None:
 def test_places_keep_their_distance(seed: int, length: int, count: int, first: int) -> None:
     samples = np.random.default_rng(seed).uniform(-1, 1, length).astype(np.float32)
     points = quiet_points(samples, first, length, count)
-    edges = [first, *points, length]
     assert len(points) <= count
-    assert not points or all(after - before >= 6_400 for before, after in pairwise(edges))
+    assert all(first <= point < length for point in points)
+    assert all(after - before >= 9_600 for before, after in pairwise(points))
+
+
+def test_enough_is_said_before_and_after_the_pauses() -> None:
+    samples = np.random.default_rng(0).uniform(-0.2, 0.2, 64_000).astype(np.float32)
+    samples[4_000:8_000] = samples[58_000:60_000] = 0.0
+    speech = ((0, 4_000), (8_000, 58_000), (60_000, 64_000))
+    places = pause_places(Clip("made up", samples, speech, 1e-5), 4)
+    assert len(places) >= 3
+    # 600 ms of speech are 9,600 samples; the silences do not count.
+    assert places[0] >= 8_000 + 5_600
+    assert places[-1] <= 58_000 - 5_600
+
+
+def test_how_far_speech_reaches() -> None:
+    assert speech_reached(((10, 20), (50, 70)), 10) == 20
+    assert speech_reached(((10, 20), (50, 70)), 11) == 51
+    assert speech_reached(((10, 20), (50, 70)), 99) == 70
 
 
 def test_speech_around_a_position() -> None:
@@ -99,6 +119,6 @@ def test_a_real_recording() -> None:
     level = 10 * np.log10(power_of_speech(clip.samples, clip.speech))
     assert level == pytest.approx(SPEECH_DBFS, abs=0.01)
     assert 0 < clip.floor <= 10 ** (-50 / 20)
-    for point in quiet_points(clip.samples, clip.onset, clip.true_end, 2):
+    for point in pause_places(clip, 2):
         around = np.abs(clip.samples[point - 160 : point + 160]).mean()
         assert around < np.abs(clip.samples[clip.onset : clip.true_end]).mean() / 2

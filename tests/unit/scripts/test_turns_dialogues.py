@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scripts.turns_bench.clips import Clip, power_of_speech, quiet_points
+from scripts.turns_bench.clips import Clip, pause_places, power_of_speech
 from scripts.turns_bench.dialogues import (
     LEAD_S,
     Dialogue,
@@ -34,7 +34,7 @@ def test_a_pause_is_put_in_exactly_at_the_minimum() -> None:
     (turn,) = dialogue.turns
     (pause,) = turn.pauses
     lead = int(LEAD_S * 16_000)
-    (point,) = quiet_points(clip.samples, clip.onset, clip.true_end, 1)
+    (point,) = pause_places(clip, 1)
     assert pause.at == lead + point
     assert 0.1 * 16_000 <= pause.length <= 2.0 * 16_000
     # What was before it and after it is the recording, but for slopes of 5 ms at the cut.
