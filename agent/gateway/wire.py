@@ -1,7 +1,8 @@
 """uvicorn's WebSocket protocol: safe against bad peers, and cheap for live audio.
 
 uvicorn closes a connection only once its peer has taken all that was written, so one that
-stops reading would be held for ever; and it reports a lost peer like one that closed.
+stops reading would be held for ever; it reports a lost peer like one that closed, and a refused
+one as an error.
 """
 
 from __future__ import annotations
@@ -50,6 +51,16 @@ class WebSocketWire(WebSocketsSansIOProtocol):
                 self.transport.pause_reading()
             return
         super().data_received(data)
+
+    async def send(self, message: Any) -> None:
+        """Take a message of the application; see ASGI.
+
+        A refusal is as good an end of a handshake as any. uvicorn would log an error of ours
+        for each.
+        """
+        await super().send(message)
+        if message["type"] == "websocket.http.response.body" and self.close_sent:
+            self.handshake_complete = True
 
     def pause_writing(self) -> None:
         """The peer reads more slowly than we write: from here on it has a time limit."""

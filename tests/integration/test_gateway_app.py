@@ -296,6 +296,20 @@ async def test_while_the_engine_loads_probes_answer_and_sessions_wait():
             assert (await event(client))["type"] == "session.created"
 
 
+async def test_a_refusal_is_no_error_of_the_server(
+    locked: RunningGateway, caplog: pytest.LogCaptureFixture
+) -> None:
+    status, _ = await refused(locked.ws_url)
+    assert status == 401
+    status, _ = await refused(locked.ws_url, origin="https://elsewhere.example")
+    assert status == 403
+    _, code, _ = await told(locked.ws_url)
+    assert code == 3000
+    signal.raise_signal(signal.SIGTERM)
+    await locked.serving
+    assert [record.getMessage() for record in caplog.records] == []
+
+
 async def test_an_engine_that_has_failed_is_told_apart_from_one_that_loads():
     async with gateway() as running:
         running.engine.health = EngineHealth(ready=False, available=False)
