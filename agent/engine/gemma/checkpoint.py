@@ -22,7 +22,10 @@ from agent.models.progress import ignore_progress
 
 log = structlog.get_logger()
 
-HEARING_VARIANTS = "Gemma 4 E2B and E4B hear speech; 26B A4B and 31B do not"
+HEARING_VARIANTS = (
+    "Gemma 4 E2B and E4B hear speech; 26B A4B and 31B do not, and the encoder-free 12B does not "
+    "with this engine"
+)
 DTYPES = {"bfloat16": torch.bfloat16, "float32": torch.float32}
 
 

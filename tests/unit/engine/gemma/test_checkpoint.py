@@ -40,9 +40,10 @@ def test_a_checkpoint_without_audio_says_which_hear(tmp_path):
         open_checkpoint(str(tmp_path), device="cpu")
 
 
-def test_another_model_is_refused(tmp_path):
-    (tmp_path / "config.json").write_text('{"model_type": "llama"}')
-    with pytest.raises(Unsupported, match="llama checkpoint"):
+@pytest.mark.parametrize("kind", ["llama", "gemma4_unified"])
+def test_another_model_is_refused(tmp_path, kind):
+    (tmp_path / "config.json").write_text(f'{{"model_type": "{kind}"}}')
+    with pytest.raises(Unsupported, match=rf"{kind} checkpoint.*E2B and E4B hear.*12B does not"):
         open_checkpoint(str(tmp_path), device="cpu")
 
 
