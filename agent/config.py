@@ -122,6 +122,40 @@ class IceServer(Group):
     credential: SecretStr | None = None
 
 
+class EarlyWorkSettings(Group):
+    """What is begun at a pause of `vad.early_pause_ms`, before the turn is surely over."""
+
+    # `recognition`: what was heard is understood. `answers`: it is answered too; the answer is
+    # held back until the turn is over.
+    work: Literal["none", "recognition", "answers"] = "answers"
+    # No answer is begun early while the engine is busy: while so many branches run over all
+    # sessions (None: half of the answers that the engine writes at once), or so much speech
+    # waits to be understood.
+    max_running: int | None = Field(None, ge=1)
+    max_backlog_s: float = Field(2.0, ge=0.0)
+
+
+class InterruptionSettings(Group):
+    """What speech over an answer does to it; times count speech, without pauses."""
+
+    withhold_after_ms: Milliseconds = 200
+    # When nothing is known of the words; a backchannel is let go on until `words_until_ms`.
+    cancel_after_ms: Milliseconds = 500
+    words_until_ms: Milliseconds = 1_000
+    # Against the echo of a voice that reads the answer: while an answer is being given, and
+    # so long after its last text, a turn begins only with speech of this probability. 0 ms: off.
+    echo_guard_ms: Milliseconds = 0
+    echo_guard_threshold: float = Field(0.9, gt=0.0, lt=1.0)
+
+    @model_validator(mode="after")
+    def _limits_are_ordered(self) -> InterruptionSettings:
+        if not self.withhold_after_ms <= self.cancel_after_ms <= self.words_until_ms:
+            raise ValueError(
+                "withhold_after_ms, cancel_after_ms and words_until_ms must not decrease"
+            )
+        return self
+
+
 class SmallEngineSettings(Group):
     """The embedded engine. Threads: None leaves one core of this process to audio."""
 
@@ -217,6 +251,8 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     vad: VadSettings = VadSettings()
     turns: TurnSettings = TurnSettings()
+    early: EarlyWorkSettings = EarlyWorkSettings()
+    interruption: InterruptionSettings = InterruptionSettings()
     limits: Limits = Limits()
     small: SmallEngineSettings = SmallEngineSettings()
     gemma: GemmaEngineSettings = GemmaEngineSettings()

@@ -40,6 +40,9 @@ class Metrics:
         turn_score_s: How long a judgement took, the wait for its turn included.
         audio_received_s: Seconds of audio received, over all sessions.
         responses: Responses that ended, by `status` of the protocol.
+        early_answers: Answers begun at a pause, by `outcome`: each is `begun`, then `kept` (the
+            turn was over), `dropped` (the speaker went on) or `failed` (the engine was too busy,
+            or could not).
         stage_s: Parts of `first_token_s`, by `stage`: `endpointing` (end of speech to the end
             of the turn), then what the engine names, then `other`.
         first_token_s: End of speech to the first token.
@@ -75,6 +78,12 @@ class Metrics:
         )
         self.responses = Counter(
             "voice_agent_responses", "Responses ended, by status.", ["status"], registry=registry
+        )
+        self.early_answers = Counter(
+            "voice_agent_early_answers",
+            "Answers begun at a pause, by outcome.",
+            ["outcome"],
+            registry=registry,
         )
         self.stage_s = Histogram(
             "voice_agent_stage_seconds",

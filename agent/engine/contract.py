@@ -172,7 +172,9 @@ class BranchRequest:
             their own input); a string is the id of an item of this conversation. None
             means the conversation as it is.
         include_open: Whether an ANSWER also sees the open utterance (an early answer). An
-            answer asked for while somebody speaks sees the committed items alone.
+            answer asked for while somebody speaks sees the committed items alone. It may be
+            adopted after that utterance was committed, and then follows it; silence heard
+            between the two is not in it.
         limits: How to decode.
     """
 
@@ -271,6 +273,8 @@ class EngineInfo:
             engine says here that it is demo quality and how to get Gemma 4.
         context_tokens: Longest prompt plus answer.
         images: Whether items may hold images.
+        answers_at_once: About how many answers it writes at a time before they wait for each
+            other.
     """
 
     name: str
@@ -278,6 +282,7 @@ class EngineInfo:
     note: str = ""
     context_tokens: int = 0
     images: bool = False
+    answers_at_once: int = 8
 
 
 @dataclass(frozen=True, slots=True)

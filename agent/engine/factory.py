@@ -108,7 +108,9 @@ def small_spec(settings: Settings) -> EngineSpec:
     )
     # Threads that have nothing to do sleep: spinning, they would take audio's core.
     environment = {"OMP_WAIT_POLICY": "PASSIVE"}
-    info = replace(INFO, context_tokens=small.context_tokens)
+    info = replace(
+        INFO, context_tokens=small.context_tokens, answers_at_once=small.parallel_answers
+    )
     return EngineSpec("agent.engine.small:create", options.to_json(), info, environment)
 
 

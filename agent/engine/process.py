@@ -24,7 +24,14 @@ from typing import Any, NoReturn
 import structlog
 
 from agent.engine import calls, wire
-from agent.engine.contract import Branch, BranchKind, Conversation, Engine
+from agent.engine.contract import (
+    Branch,
+    BranchDone,
+    BranchKind,
+    Conversation,
+    Engine,
+    FinishReason,
+)
 from agent.engine.history import answer_item
 from agent.errors import EngineError, EngineUnavailable, LocalError
 from agent.logs import configure_logging
@@ -164,6 +171,8 @@ class EngineServer:
         try:
             async for piece in branch:
                 self._report(wire.Piece(conversation, number, piece))
+                if isinstance(piece, BranchDone) and piece.reason is FinishReason.CANCELLED:
+                    keep = False
         except EngineError as error:
             self._report(wire.BranchFailed(conversation, number, error))
             keep = False

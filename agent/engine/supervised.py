@@ -209,10 +209,16 @@ class SupervisedConversation(Conversation):
         return commit.outcome
 
     def branch(self, request: BranchRequest) -> Branch:
-        """See `Conversation.branch`; an answer waits for an engine that is being restarted."""
+        """See `Conversation.branch`; an answer waits for an engine that is being restarted.
+
+        Not an early one: by then the utterance may be committed, and not be what is open.
+        """
         branch = SupervisedBranch(request, self._mirror.items)
         if self._refusal is not None:
             branch.fail(self._refusal)
+            return branch
+        if request.include_open and self._send is None:
+            branch.fail(EngineUnavailable("the engine is being restarted"))
             return branch
         self._branches[branch.number] = branch
         if self._send is not None:

@@ -48,7 +48,8 @@ from agent.protocol.client_events import (
 )
 from agent.protocol.config import AnyConfig, ServerVad, SessionConfig, TranscriptionConfig
 from agent.session import items
-from agent.session.session import Session, SessionOptions
+from agent.session.options import SessionOptions
+from agent.session.session import Session
 
 log = structlog.get_logger()
 
@@ -89,6 +90,8 @@ class SessionDriver:
                 limits=settings.limits,
                 expires_at=int(time.time() + settings.limits.max_session_s),
                 extensions=query.extensions,
+                interruption=settings.interruption,
+                answers_early=settings.early.work == "answers",
             ),
             _new_id,
         )
@@ -114,7 +117,7 @@ class SessionDriver:
             await self._refuse(error)
             return
         self._engine_side = EngineSide(
-            conversation, self._services.settings, self._receive_tokens, self._log
+            conversation, self._services, self._receive_tokens, self._log
         )
         self._stream = self._services.hub.open_stream()
         self._pause_scores = PauseScores(self._services.turns, self._receive_turn_score)
@@ -275,6 +278,8 @@ class SessionDriver:
                     self._outgoing.append(event)
                 case items.TurnReport():
                     self._report(output)
+                case items.EarlyAnswerReport(outcome=outcome):
+                    self._metrics.early_answers.labels(outcome).inc()
                 case items.Close():
                     self._outgoing.append(output)
                 case items.ScoreTurn():

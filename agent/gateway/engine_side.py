@@ -12,9 +12,9 @@ from typing import Any
 
 from structlog.typing import FilteringBoundLogger
 
-from agent.config import Settings
 from agent.engine import contract
-from agent.errors import EngineError, LocalError
+from agent.errors import EngineBusy, EngineError, LocalError
+from agent.gateway.services import Services
 from agent.gateway.translate import engine_item, engine_request, engine_settings, session_usage
 from agent.session import items
 
@@ -24,7 +24,7 @@ class EngineSide:
 
     Args:
         conversation: Open; closed by `close`.
-        settings: The server's.
+        services: What all sessions share.
         deliver: Takes what branches give, in the event loop.
         log: Bound to the session.
     """
@@ -32,12 +32,13 @@ class EngineSide:
     def __init__(
         self,
         conversation: contract.Conversation,
-        settings: Settings,
+        services: Services,
         deliver: Callable[[items.TokenEvent], None],
         log: FilteringBoundLogger,
     ) -> None:
         self._conversation = conversation
-        self._settings = settings
+        self._services = services
+        self._settings = services.settings
         self._deliver = deliver
         self._log = log
         self._branches: dict[str, contract.Branch] = {}
@@ -81,7 +82,8 @@ class EngineSide:
             case items.Cut(keep_samples=keep_samples):
                 self._conversation.cut(keep_samples)
             case items.Pause():
-                self._conversation.pause()
+                if self._settings.early.work != "none":
+                    self._conversation.pause()
             case items.Resume():
                 self._conversation.resume()
             case items.Forget():
@@ -116,6 +118,9 @@ class EngineSide:
 
     def _start_branch(self, command: items.StartBranch) -> None:
         """Start it now, on the state as it is; even a refusal is delivered later, in order."""
+        if command.optional and not self._services.engine_has_time:
+            self._start(self._decline(command.branch_id))
+            return
         request = engine_request(
             command,
             temperature=self._settings.temperature,
@@ -127,10 +132,25 @@ class EngineSide:
             self._start(self._fail(command, error))
             return
         self._branches[command.branch_id] = branch
-        self._start(self._follow(command, branch))
+        load = self._services.load
+        load.running += 1
+
+        def ended(_: asyncio.Task[None]) -> None:
+            load.running -= 1
+            # An answer may be kept or dropped long after it was complete.
+            if command.purpose is not items.BranchPurpose.ANSWER:
+                self._branches.pop(command.branch_id, None)
+
+        self._start(self._follow(command, branch)).add_done_callback(ended)
+
+    async def _decline(self, branch_id: str) -> None:
+        self._deliver(
+            items.BranchFailed(branch_id, EngineBusy.code, "the engine has no time to spare")
+        )
 
     async def _fail(self, command: items.StartBranch, error: EngineError) -> None:
-        if command.purpose is not items.BranchPurpose.CAPTION:  # these are dropped at any pause
+        # Captions are dropped at any pause, and nobody asked for what is optional.
+        if command.purpose is not items.BranchPurpose.CAPTION and not command.optional:
             self._log.warning("branch failed", branch_id=command.branch_id, code=error.code)
         self._deliver(items.BranchFailed(command.branch_id, error.code, str(error)))
 
@@ -160,8 +180,6 @@ class EngineSide:
             self._deliver(
                 items.BranchFailed(branch_id, LocalError.code, "an internal error; see the log")
             )
-        finally:
-            self._branches.pop(branch_id, None)
 
     async def _watch_commit(self, item_id: str, committed: Awaitable[contract.Committed]) -> None:
         """Log an utterance that could not be understood; its branches report it themselves."""
@@ -170,7 +188,8 @@ class EngineSide:
         except EngineError as error:
             self._log.warning("utterance not understood", item_id=item_id, code=error.code)
 
-    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+    def _start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task

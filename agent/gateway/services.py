@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from agent.gateway.load import EngineLoad
+
 if TYPE_CHECKING:
     from agent.config import Settings
     from agent.engine.contract import Engine
@@ -34,6 +36,12 @@ class Services:
     hub: VadHub
     metrics: Metrics
     turns: TurnHub | None = None
+    load: EngineLoad = field(default_factory=EngineLoad)
+
+    @property
+    def engine_has_time(self) -> bool:
+        """Whether work may be begun that could turn out to be for nothing."""
+        return self.load.has_time(self.engine, self.settings.early)
 
 
 @dataclass(frozen=True, slots=True)

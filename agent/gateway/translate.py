@@ -73,6 +73,7 @@ def engine_request(
         item_id=command.item_id,
         instructions=command.instructions,
         context=context,
+        include_open=command.include_open,
         limits=contract.Limits(
             max_output_tokens=min(
                 command.max_output_tokens or max_output_tokens, max_output_tokens

@@ -90,7 +90,7 @@ class ServerVad(WireModel):
     threshold: float = Field(0.5, gt=0.0, lt=1.0)
     prefix_padding_ms: int = Field(300, ge=0, le=5_000)
     silence_duration_ms: int = Field(500, ge=100, le=10_000)
-    idle_timeout_ms: Unsupported = None
+    idle_timeout_ms: int | None = Field(None, ge=5_000, le=30_000)
     create_response: bool = True
     interrupt_response: bool = True
 

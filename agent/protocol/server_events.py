@@ -61,6 +61,19 @@ def speech_stopped(item_id: str, audio_end_ms: int) -> Event:
     }
 
 
+def timeout_triggered(item_id: str, audio_start_ms: int, audio_end_ms: int) -> Event:
+    """Nobody spoke since the last answer; the silence becomes the item `item_id`.
+
+    Only for clients that asked for `idle_timeout_ms`: others may not know this event.
+    """
+    return {
+        "type": "input_audio_buffer.timeout_triggered",
+        "item_id": item_id,
+        "audio_start_ms": audio_start_ms,
+        "audio_end_ms": audio_end_ms,
+    }
+
+
 def audio_committed(item_id: str, previous_item_id: str | None) -> Event:
     """What was heard is an item now."""
     return {

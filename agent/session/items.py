@@ -154,10 +154,12 @@ class StartBranch:
     Attributes:
         branch_id: Names it in the events that come back.
         purpose: What it is for.
-        item_id: For a transcript, the item to transcribe.
+        item_id: For a transcript, the item to transcribe; None for the open utterance.
         instructions: Replaces the session's for this branch, or None.
         context: Replaces the conversation for this branch: items, or ids of items.
         max_output_tokens: None for the server's own limit.
+        include_open: Whether an answer also sees the open utterance.
+        optional: Whether it may fail because the engine has no time to spare.
     """
 
     branch_id: str
@@ -166,6 +168,8 @@ class StartBranch:
     instructions: str | None = None
     context: tuple[Item | str, ...] | None = None
     max_output_tokens: int | None = None
+    include_open: bool = False
+    optional: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,7 +270,7 @@ class TurnReport:
         status: The answer's status, or None.
         audio_s: Seconds heard.
         clips: How many clips they were heard in.
-        end_reason: Why the turn ended.
+        end_reason: Why the turn ended: `silence`, `max_turn`, `stalled`, `committed`, `idle`.
         turn_end_delay_ms: From the true end of speech to the decision that the turn is over.
         first_token_ms: From the true end of speech to the first text sent, or None.
         stages_ms: Parts of `first_token_ms` by stage.
@@ -285,7 +289,23 @@ class TurnReport:
     output_tokens: int
 
 
-Output = Send | Command | ScoreTurn | Close | TurnReport
+class EarlyOutcome(StrEnum):
+    """What becomes of an answer that is begun at a pause."""
+
+    BEGUN = "begun"
+    KEPT = "kept"  # the turn was over
+    DROPPED = "dropped"  # the speaker went on, or what it was about changed
+    FAILED = "failed"  # the engine had no time for it, or could not
+
+
+@dataclass(frozen=True, slots=True)
+class EarlyAnswerReport:
+    """Something happened to an early answer: for metrics. Each is `begun`, then one other."""
+
+    outcome: EarlyOutcome
+
+
+Output = Send | Command | ScoreTurn | Close | TurnReport | EarlyAnswerReport
 
 
 # ---------------------------------------------------------------- events from the engine

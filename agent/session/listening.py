@@ -49,7 +49,8 @@ class Turn:
         speech_ended_at: When that sample arrived, on the session's clock, in seconds.
         ended_at: When it was decided that the turn is over, in seconds.
         clips: How many clips it was heard in.
-        reason: Why it ended: `silence`, `max_turn`, `stalled`, `committed`.
+        reason: Why it ended: `silence`, `max_turn`, `stalled`, `committed`; `idle` when it
+            never was one.
     """
 
     item_id: str
@@ -79,8 +80,17 @@ class TurnTaker(Protocol):
     def turn_ended(self, turn: Turn) -> None:
         """The turn is over; its utterance is still open in the engine."""
 
-    def speech_continues(self, speech_ms: int) -> None:
+    def speech_continues(self, speech_ms: int, now: float) -> None:
         """Somebody has spoken for so long in the open turn."""
+
+    def speaker_pauses(self, now: float) -> None:
+        """The speaker paused; the engine knows."""
+
+    def speaker_goes_on(self, now: float) -> None:
+        """The speaker goes on; the engine does not know yet."""
+
+    def speech_forgotten(self, now: float) -> None:
+        """What was heard is no turn; the engine does not know yet."""
 
 
 class Listening:
@@ -135,6 +145,11 @@ class Listening:
         return self._floor is not Floor.FREE
 
     @property
+    def in_turn(self) -> bool:
+        """Whether a turn is open that was announced."""
+        return self._floor in {Floor.SPEAKING, Floor.PAUSED}
+
+    @property
     def position_sample(self) -> int:
         """Samples received so far."""
         return self._segmenter.position_sample
@@ -169,6 +184,7 @@ class Listening:
         probabilities: NDArray[np.float32],
         now: float,
         arrived_at: float,
+        start_threshold: float = 0.0,
     ) -> None:
         """Take audio.
 
@@ -179,6 +195,7 @@ class Listening:
                 (and may be empty) when the client commits its turns itself.
             now: The time, in seconds.
             arrived_at: When the last of it arrived, in seconds.
+            start_threshold: While no turn is announced, less likely frames are no speech.
         """
         self._now = now
         self._last_audio_at = arrived_at
@@ -186,10 +203,12 @@ class Listening:
         for index, start in enumerate(range(0, len(samples), FRAME_SAMPLES)):
             frame = samples[start : start + FRAME_SAMPLES]
             probability = float(probabilities[index]) if index < len(probabilities) else 0.0
+            if probability < start_threshold and not self.in_turn:
+                probability = 0.0
             self._handle(self._segmenter.push(frame, probability))
-            if self._floor in {Floor.SPEAKING, Floor.PAUSED}:
+            if self.in_turn:
                 speech_ms = self._segmenter.speech_samples // SAMPLES_PER_MS
-                self._turns.speech_continues(speech_ms)
+                self._turns.speech_continues(speech_ms, now)
 
     def tick(self, now: float) -> None:
         """End the open turn when frames have stopped coming (mute, lost network)."""
@@ -212,12 +231,35 @@ class Listening:
         self._now = now
         self._handle(self._segmenter.stop(seg.StopReason.COMMITTED))
 
-    def clear(self) -> None:
+    def commit_quiet(self, now: float) -> Turn:
+        """Make a turn of the silence there is: nobody has spoken for too long.
+
+        It holds the last of what came and is in no other turn (the pre-roll), or a frame of
+        digital silence when nothing came.
+        """
+        samples = self._segmenter.take_pre_roll()
+        end = self.position_sample
+        self._outbox.put(Hear(samples if len(samples) else np.zeros(FRAME_SAMPLES, np.float32)))
+        return Turn(
+            item_id=self._new_id("item"),
+            announced=False,
+            start_sample=end - len(samples),
+            end_sample=end,
+            speech_end_sample=end,
+            speech_ended_at=now,
+            ended_at=now,
+            clips=1,
+            reason="idle",
+        )
+
+    def clear(self, now: float) -> None:
         """Forget what is heard and not committed."""
+        self._now = now
         self._handle(self._segmenter.reset())
 
-    def configure(self, detection: Detection) -> None:
+    def configure(self, detection: Detection, now: float) -> None:
         """Change how turns are found; what is being heard stays open."""
+        self._now = now
         self._settings = vad_settings(self._base, self._turn_settings, detection)
         self._manual = detection is None
         self._endpoint.configure(detection)
@@ -246,12 +288,15 @@ class Listening:
             case Action.START_EARLY_WORK, _:
                 self._outbox.put(Pause())
                 self._endpoint.pause()
+                self._turns.speaker_pauses(self._now)
             case Action.DROP_EARLY_WORK, _:
+                self._turns.speaker_goes_on(self._now)
                 self._outbox.put(Resume())
                 self._endpoint.resume()
                 self._wait_as_usual()
             case Action.FORGET, _:
                 self._item_id = None
+                self._turns.speech_forgotten(self._now)
                 self._outbox.put(Forget())
                 self._endpoint.over()
                 self._wait_as_usual()

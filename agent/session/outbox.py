@@ -5,7 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from agent.session.items import Close, Command, Output, ScoreTurn, Send, TurnReport
+from agent.session.items import (
+    Close,
+    Command,
+    EarlyAnswerReport,
+    Output,
+    ScoreTurn,
+    Send,
+    TurnReport,
+)
 
 NewId = Callable[[str], str]
 """Makes a new unique id from a prefix: `item`, `resp`, `branch`, …"""
@@ -22,7 +30,7 @@ class Outbox:
         """Queue an event for the client."""
         self._outputs.append(Send({"event_id": self._new_id("event"), **event}))
 
-    def put(self, output: Command | ScoreTurn | TurnReport | Close) -> None:
+    def put(self, output: Command | ScoreTurn | TurnReport | EarlyAnswerReport | Close) -> None:
         """Queue a command for the engine, a report, or the end."""
         self._outputs.append(output)
 

@@ -20,7 +20,7 @@ def report_turn(turn: Turn, response: Response | None) -> tuple[TurnReport, dict
     stages_ms = {"endpointing": turn.turn_end_delay_ms}
     first_token_ms = None
     if response is not None:
-        stages_ms |= response.stages_ms or {}
+        stages_ms |= _after_turn(turn, response)
         if response.first_text_at is not None:
             first_token_ms = (response.first_text_at - turn.speech_ended_at) * 1000
             # Queues, the way between the processes, and waiting for an earlier answer.
@@ -47,3 +47,15 @@ def report_turn(turn: Turn, response: Response | None) -> tuple[TurnReport, dict
         stages_ms=stages_ms,
     )
     return report, event
+
+
+def _after_turn(turn: Turn, response: Response) -> dict[str, float]:
+    """The engine's stages without what an early answer did before the turn was over."""
+    stages_ms = dict(response.stages_ms or {})
+    if response.began_at is None:
+        return stages_ms
+    ahead_ms = max(0.0, (turn.ended_at - response.began_at) * 1000)
+    for name, stage_ms in stages_ms.items():
+        stages_ms[name] = max(0.0, stage_ms - ahead_ms)
+        ahead_ms = max(0.0, ahead_ms - stage_ms)
+    return stages_ms

@@ -1,8 +1,8 @@
 """The answering half of a session: responses from `response.created` to `response.done`.
 
 The item of an answer appears with its first text, so an answer that is stopped before it
-said anything leaves no trace in the history. Text goes out as it comes; what was sent is
-what the history keeps.
+said anything leaves no trace in the history. Text goes out as it comes, or is withheld while
+somebody speaks over it; what was sent is what the history keeps.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import Any
 
 from agent.protocol import server_events
 from agent.session.conversation import History
+from agent.session.early import EarlyAnswer
 from agent.session.items import (
     AdoptBranch,
     BranchEnded,
@@ -68,6 +69,8 @@ class Response:
         status: Of the protocol; `in_progress` until it ends.
         usage: What it cost, as far as it got.
         stages_ms: Where the engine spent the time to its first text.
+        began_at: When its branch was asked for, if that was before the turn was over.
+        withheld: What its branch gave and was not acted on; None while nothing is withheld.
     """
 
     id: str
@@ -81,6 +84,8 @@ class Response:
     status: str = "in_progress"
     usage: TokenUsage = field(default_factory=TokenUsage)
     stages_ms: dict[str, float] | None = None
+    began_at: float | None = None
+    withheld: list[TokenEvent] | None = None
 
     @property
     def in_history(self) -> bool:
@@ -111,6 +116,9 @@ class Responses:
         self._new_id = new_id
         self._conversation_id = conversation_id
         self._by_branch: dict[str, Response] = {}
+        self._ended_count = 0
+        self.last_text_at: float | None = None
+        """When text of the conversation was sent last, in seconds."""
 
     @property
     def active(self) -> Response | None:
@@ -121,6 +129,11 @@ class Responses:
         )
 
     @property
+    def ended_count(self) -> int:
+        """How many of the conversation have ended, however they did."""
+        return self._ended_count
+
+    @property
     def open_count(self) -> int:
         """How many are in progress, out-of-band ones included."""
         return len(self._by_branch)
@@ -129,26 +142,25 @@ class Responses:
         """The response in progress of that id."""
         return next((r for r in self._by_branch.values() if r.id == response_id), None)
 
-    def start(self, plan: ResponsePlan) -> None:
-        """Begin a response; the caller has checked that it may."""
+    def start(self, plan: ResponsePlan, early: EarlyAnswer | None = None) -> None:
+        """Begin a response; the caller has checked that it may.
+
+        Args:
+            plan: What it is made from.
+            early: Begun already, on the same plan; what it gave is to be received next.
+        """
         response = Response(
             id=self._new_id("resp"),
-            branch_id=self._new_id("branch"),
+            branch_id=self._new_id("branch") if early is None else early.branch_id,
             plan=plan,
             anchor=self._history.last_id,
         )
         self._by_branch[response.branch_id] = response
         self._outbox.send(server_events.response_created(self._to_wire(response)))
-        limit = plan.max_output_tokens
-        self._outbox.put(
-            StartBranch(
-                branch_id=response.branch_id,
-                purpose=BranchPurpose.ANSWER,
-                instructions=plan.instructions,
-                context=plan.context,
-                max_output_tokens=limit if isinstance(limit, int) else None,
-            )
-        )
+        if early is not None:
+            response.began_at = early.began_at
+            return
+        self._start_branch(response)
 
     def receive(self, event: TokenEvent, now: float) -> Response | None:
         """Take text or the end of a branch; gives the response if that ended it.
@@ -158,6 +170,9 @@ class Responses:
         """
         response = self._by_branch.get(event.branch_id)
         if response is None:
+            return None
+        if response.withheld is not None:
+            response.withheld.append(event)
             return None
         match event:
             case BranchText(text=text):
@@ -170,8 +185,24 @@ class Responses:
                 response.stages_ms = event.stages_ms
                 self._finish_completed(response, complete=complete)
             case BranchFailed(code=code, message=message):
+                if response.began_at is not None and response.item_id is None:
+                    self._begin_again(response)
+                    return None
                 self._finish_failed(response, code, message)
         return response
+
+    def withhold(self, response: Response) -> None:
+        """Send no more of a response, its end included, until it is released or cancelled."""
+        if response.withheld is None:
+            response.withheld = []
+
+    def release(self, response: Response, now: float) -> Response | None:
+        """Go on with a response, what was withheld first; gives it if that ended it."""
+        withheld, response.withheld = response.withheld, None
+        for event in withheld or ():
+            if self.receive(event, now) is not None:
+                return response
+        return None
 
     def cancel(self, response: Response, reason: str) -> None:
         """Stop a response; the history keeps what was sent.
@@ -181,6 +212,9 @@ class Responses:
             reason: `turn_detected` or `client_cancelled`.
         """
         response.status = "cancelled"
+        for event in response.withheld or ():
+            if not isinstance(event, BranchFailed):
+                response.usage = event.usage or response.usage
         self._close_item(response, "incomplete")
         self._keep_or_drop(response)
         self._send_done(response, {"type": "cancelled", "reason": reason})
@@ -219,12 +253,33 @@ class Responses:
 
     # ------------------------------------------------------------ inside
 
+    def _start_branch(self, response: Response) -> None:
+        plan, limit = response.plan, response.plan.max_output_tokens
+        self._outbox.put(
+            StartBranch(
+                branch_id=response.branch_id,
+                purpose=BranchPurpose.ANSWER,
+                instructions=plan.instructions,
+                context=plan.context,
+                max_output_tokens=limit if isinstance(limit, int) else None,
+            )
+        )
+
+    def _begin_again(self, response: Response) -> None:
+        """An early answer failed, or there was no time for it, before anything was sent."""
+        self._outbox.put(DropBranch(response.branch_id))
+        del self._by_branch[response.branch_id]
+        response.branch_id, response.began_at = self._new_id("branch"), None
+        self._by_branch[response.branch_id] = response
+        self._start_branch(response)
+
     def _send_text(self, response: Response, text: str, now: float) -> None:
         if response.item_id is None:
             response.first_text_at = now
             self._open_item(response)
         assert response.item_id is not None
         response.text += text
+        self.last_text_at = now
         self._outbox.send(server_events.text_delta(response.id, response.item_id, text))
 
     def _open_item(self, response: Response) -> None:
@@ -287,6 +342,7 @@ class Responses:
 
     def _send_done(self, response: Response, details: dict[str, Any]) -> None:
         del self._by_branch[response.branch_id]
+        self._ended_count += response.plan.in_conversation
         self._outbox.send(server_events.response_done(self._to_wire(response, details)))
 
     def _to_wire(

@@ -15,13 +15,10 @@ reports, to be carried out in order. `now` is any clock that only goes forward, 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
 import numpy as np
 from numpy.typing import NDArray
 
 from agent.audio.pcm import AudioFormat, Samples
-from agent.config import Limits, TurnSettings, VadSettings
 from agent.errors import InvalidEvent, LimitExceeded, LocalError, RemoteError
 from agent.protocol import server_events
 from agent.protocol.client_events import (
@@ -40,11 +37,13 @@ from agent.protocol.client_events import (
 )
 from agent.protocol.config import AnyConfig, ResponseConfig, SessionConfig
 from agent.session import settings
+from agent.session.answering import Answering
 from agent.session.captions import Captions
 from agent.session.conversation import History
 from agent.session.created import ItemMaker
 from agent.session.editing import Editing
 from agent.session.expiry import Expiry
+from agent.session.idle import IdleTimeout
 from agent.session.items import (
     AudioPart,
     Commit,
@@ -52,45 +51,17 @@ from agent.session.items import (
     Output,
     TokenEvent,
 )
-from agent.session.listening import Listening, Turn
+from agent.session.listening import SAMPLES_PER_MS, Listening, Turn
+from agent.session.options import SessionOptions
 from agent.session.outbox import NewId, Outbox
-from agent.session.reports import report_turn
-from agent.session.responses import Response, ResponsePlan, Responses
+from agent.session.responses import ResponsePlan, Responses
 from agent.session.transcripts import Transcripts
-
-# An interruption needs this much speech: a cough or a "mhm" is shorter (design, turn-taking).
-INTERRUPT_AFTER_MS = 500
 
 # As on the official server: less is more likely a slip than a turn.
 MIN_COMMIT_S = 0.1
 
 # Out-of-band responses at once, beside the one of the conversation.
 MAX_OPEN_RESPONSES = 8
-
-
-@dataclass(frozen=True, slots=True)
-class SessionOptions:
-    """What a session is made with beside its settings on the wire.
-
-    Attributes:
-        session_id: Its name, also in logs.
-        model: The model's name as it is shown, whatever the client asked for.
-        language: Language of the speech when the client names none; None to detect it.
-        vad: How speech is found, where the client says nothing else.
-        limits: What a client may do.
-        expires_at: Unix time at which the longest session ends, for `session.created`.
-        extensions: Extensions that the client switched on.
-        turns: How pauses are judged for `semantic_vad`.
-    """
-
-    session_id: str
-    model: str
-    language: str | None
-    vad: VadSettings
-    limits: Limits
-    expires_at: int
-    extensions: frozenset[str] = frozenset()
-    turns: TurnSettings = field(default_factory=TurnSettings)
 
 
 class Session:
@@ -112,17 +83,27 @@ class Session:
         self._editing = Editing(self._history, self._responses, self._outbox)
         self._transcripts = Transcripts(self._history, self._outbox, new_id)
         self._captions = Captions(self._outbox, new_id)
+        self._answering = Answering(
+            config,
+            self._make_item,
+            options.interruption,
+            answers_early=options.answers_early,
+            sends_timings="timings" in options.extensions,
+            responses=self._responses,
+            outbox=self._outbox,
+            new_id=new_id,
+        )
         self._listening = Listening(
             options.vad,
             config.audio.input.turn_detection,
             self._outbox,
             new_id,
-            self,
+            self._answering,
             turn_settings=options.turns,
         )
         self._expiry = Expiry(options.limits)
-        # A spoken turn that waits for the answer in progress to end before it is answered.
-        self._waiting_turn: Turn | None = None
+        self._idle = IdleTimeout()
+        self._idle.configure(config.audio.input.turn_detection)
 
     # ------------------------------------------------------------ what the driver reads
 
@@ -144,7 +125,12 @@ class Session:
     @property
     def next_deadline(self) -> float | None:
         """When `tick` must be called, if nothing else happens before."""
-        deadlines = (self._listening.deadline, self._expiry.deadline)
+        deadlines = [
+            self._listening.deadline,
+            self._expiry.deadline,
+            self._answering.deadline,
+            None if self._listening.is_open else self._idle.deadline,
+        ]
         return min((time for time in deadlines if time is not None), default=None)
 
     def is_stalled(self, now: float) -> bool:
@@ -194,9 +180,14 @@ class Session:
                 )
                 return
         self._listening.receive(
-            samples, probabilities, now, now if arrived_at is None else arrived_at
+            samples,
+            probabilities,
+            now,
+            now if arrived_at is None else arrived_at,
+            self._start_threshold(now),
         )
         self._caption(now)
+        self._observe(now)
 
     def receive_event(self, event: ClientEvent, now: float) -> None:
         """Take one event of the client; what is wrong with it becomes an `error` event.
@@ -205,10 +196,13 @@ class Session:
         and the scorer and arrives by `receive_audio`.
         """
         self._expiry.active(now)
+        if isinstance(event, ItemCreate | ItemDelete | ItemTruncate):
+            self._answering.context_changed()
         try:
             self._dispatch(event, now)
         except RemoteError as error:
             self.report(error, event.event_id)
+        self._observe(now)
 
     def receive_tokens(self, event: TokenEvent, now: float) -> None:
         """Take what a branch of the engine gave."""
@@ -217,17 +211,21 @@ class Session:
         if self._captions.receive(event, now):
             self._caption(now)
             return
-        ended = self._responses.receive(event, now)
-        if ended is not None:
-            self._response_ended(ended)
+        self._answering.receive(event, now)
+        self._observe(now)
 
     def receive_turn_score(self, number: int, probability: float, now: float) -> None:
         """Take how likely the speaker has finished, asked for by `ScoreTurn`; it may be late."""
         self._listening.receive_turn_score(number, probability, now)
+        self._observe(now)
 
     def tick(self, now: float) -> None:
         """Do what is due at `now`."""
         self._listening.tick(now)
+        self._answering.tick(now)
+        self._observe(now)
+        if not self._listening.is_open and (since := self._idle.strike(now)) is not None:
+            self._speak_up(since, now)
         for reason, remaining_s in self._expiry.due_warnings(now):
             if "timings" in self._options.extensions:
                 self._outbox.send(server_events.session_expiring(reason, remaining_s))
@@ -240,23 +238,14 @@ class Session:
         """Tell the client about an error; the session goes on."""
         self._outbox.send(server_events.error(error, event_id))
 
-    # ------------------------------------------------------------ turns (TurnTaker)
+    # ------------------------------------------------------------ turns
 
-    def speech_continues(self, speech_ms: int) -> None:
-        """Interrupt the answer once the user has clearly taken the floor."""
-        active = self._responses.active
-        if active is not None and speech_ms >= INTERRUPT_AFTER_MS and self._interrupts:
-            self._responses.cancel(active, "turn_detected")
-            self._report_answer(active)
-            # The turn that waited will be answered together with this one.
-            if self._waiting_turn is not None:
-                self._report_turn(self._waiting_turn, None)
-                self._waiting_turn = None
-
-    def turn_ended(self, turn: Turn) -> None:
-        """Make the turn an item and answer it."""
+    def _make_item(self, turn: Turn) -> None:
+        """Make a turn that has ended an item of the conversation."""
         converses = isinstance(self._config, SessionConfig)
         if converses:
+            if self._history.is_full:
+                self._answering.context_changed()
             self._responses.make_room()
         else:
             self._history.keep_last(settings.TRANSCRIBED_ITEMS_KEPT - 1)
@@ -270,14 +259,6 @@ class Session:
         shown = self._captions.close(item.id)
         if self._config.audio.input.transcription is not None:
             self._transcripts.start(item.id, turn.audio_s, shown, then_delete=not converses)
-        if not (settings.creates_responses(self._config) and turn.announced):
-            self._report_turn(turn, None)
-        elif self._responses.active is None:
-            self._answer(turn)
-        else:
-            if self._waiting_turn is not None:
-                self._report_turn(self._waiting_turn, None)
-            self._waiting_turn = turn
 
     # ------------------------------------------------------------ client events
 
@@ -285,11 +266,11 @@ class Session:
         settings.check_type_allows(self._config, event)
         match event:
             case SessionUpdate():
-                self._update(event)
+                self._update(event, now)
             case InputAudioCommit():
                 self._commit(now)
             case InputAudioClear():
-                self._listening.clear()
+                self._listening.clear(now)
                 self._outbox.send(server_events.audio_cleared())
             case ItemCreate():
                 self._editing.create(event, self._item_maker())
@@ -302,16 +283,19 @@ class Session:
             case ResponseCreate():
                 self._create_response(event.response)
             case ResponseCancel():
-                self._cancel_response(event)
+                self._cancel_response(event, now)
             case OutputAudioClear():
                 pass  # text has no output buffer
             case InputAudioAppend():
                 raise LocalError("audio comes by receive_audio")
 
-    def _update(self, event: SessionUpdate) -> None:
+    def _update(self, event: SessionUpdate, now: float) -> None:
         is_new = not (len(self._history) or self._listening.is_open or self.is_answering)
         self._config = settings.updated(self._config, event.session, is_new=is_new)
-        self._listening.configure(self._config.audio.input.turn_detection)
+        detection = self._config.audio.input.turn_detection
+        self._answering.configure(self._config, now)
+        self._listening.configure(detection, now)
+        self._idle.configure(detection)
         self._configure_engine()
         self._outbox.send(server_events.session_updated(self._wire_config()))
 
@@ -337,7 +321,7 @@ class Session:
                 f"at most {MAX_OPEN_RESPONSES} responses at once; wait for one to end",
                 code="too_many_responses",
             )
-        self._responses.start(
+        self._answering.create(
             ResponsePlan(
                 in_conversation=in_conversation,
                 instructions=config.instructions,
@@ -347,7 +331,7 @@ class Session:
             )
         )
 
-    def _cancel_response(self, event: ResponseCancel) -> None:
+    def _cancel_response(self, event: ResponseCancel, now: float) -> None:
         if event.response_id is None:
             response = self._responses.active
         else:
@@ -358,15 +342,17 @@ class Session:
                 code="response_cancel_not_active",
                 param=None if event.response_id is None else "response_id",
             )
-        self._responses.cancel(response, "client_cancelled")
-        self._response_ended(response)
+        self._answering.cancel(response, now)
 
     # ------------------------------------------------------------ inside
 
-    @property
-    def _interrupts(self) -> bool:
-        detection = self._config.audio.input.turn_detection
-        return detection is not None and detection.interrupt_response
+    def _start_threshold(self, now: float) -> float:
+        """While the echo of an answer may be heard, less likely speech opens no turn."""
+        guard, last_text_at = self._options.interruption, self._responses.last_text_at
+        if not guard.echo_guard_ms:
+            return 0.0
+        is_near = last_text_at is not None and now < last_text_at + guard.echo_guard_ms / 1000
+        return guard.echo_guard_threshold if is_near or self._responses.active else 0.0
 
     @property
     def _max_output_tokens(self) -> int | str:
@@ -378,25 +364,20 @@ class Session:
         wanted = settings.shows_captions(self._config, self._options.extensions)
         self._captions.listen(self._listening.open_turn if wanted else None, now)
 
-    def _answer(self, turn: Turn) -> None:
-        self._responses.start(ResponsePlan(max_output_tokens=self._max_output_tokens, turn=turn))
+    def _observe(self, now: float) -> None:
+        self._idle.observe(
+            now,
+            self._listening.position_sample,
+            self._responses.ended_count,
+            is_quiet=self._responses.active is None and not self._listening.in_turn,
+        )
 
-    def _response_ended(self, response: Response) -> None:
-        self._report_answer(response)
-        waiting = self._waiting_turn
-        if waiting is not None and self._responses.active is None:
-            self._waiting_turn = None
-            self._answer(waiting)
-
-    def _report_answer(self, response: Response) -> None:
-        if response.plan.turn is not None:
-            self._report_turn(response.plan.turn, response)
-
-    def _report_turn(self, turn: Turn, response: Response | None) -> None:
-        report, timings = report_turn(turn, response)
-        self._outbox.put(report)
-        if "timings" in self._options.extensions:
-            self._outbox.send(timings)
+    def _speak_up(self, since_sample: int, now: float) -> None:
+        """It was quiet for too long: what there is of the silence is answered as a turn."""
+        turn = self._listening.commit_quiet(now)
+        start_ms, end_ms = (sample // SAMPLES_PER_MS for sample in (since_sample, turn.end_sample))
+        self._outbox.send(server_events.timeout_triggered(turn.item_id, start_ms, end_ms))
+        self._answering.turn_ended(turn)
 
     def _configure_engine(self) -> None:
         self._outbox.put(settings.engine_settings(self._config, self._options.language))

@@ -230,6 +230,17 @@ class Segmenter:
             return self._misfire()
         return self._end(reason)
 
+    def take_pre_roll(self) -> Samples:
+        """Give out the pre-roll, for a turn of its own; float32[T], maybe empty.
+
+        Speech at its end stays: it may be the beginning of a turn.
+        """
+        taken = []
+        while self._pre_roll_samples > self._run_samples:
+            taken.append(self._pre_roll.popleft())
+            self._pre_roll_samples -= taken[-1].shape[0]
+        return np.concatenate(taken) if taken else np.zeros(0, np.float32)
+
     def reset(self) -> list[SegmentEvent]:
         """Drop the open turn and the pre-roll: the client cleared its buffer."""
         events: list[SegmentEvent] = [Misfire()] if self._hearing else []

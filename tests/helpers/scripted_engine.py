@@ -177,7 +177,10 @@ class ScriptedConversation(Conversation):
 
     def _seen(self, request: BranchRequest) -> Sequence[Item]:
         if request.context is None:
-            return self.history.items
+            if not request.include_open:
+                return self.history.items
+            spoken = Speech(transcript=self._heard(None))
+            return (*self.history.items, Item("open", Role.USER, (spoken,)))
         named = [self.history.get(one) if isinstance(one, str) else one for one in request.context]
         return tuple(item for item in named if item is not None)
 

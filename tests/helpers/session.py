@@ -13,7 +13,7 @@ from openai.types.realtime.realtime_server_event import RealtimeServerEvent
 from pydantic import ConfigDict, TypeAdapter
 
 from agent.audio.framing import FRAME_SAMPLES
-from agent.config import Limits, TurnSettings, VadSettings
+from agent.config import InterruptionSettings, Limits, TurnSettings, VadSettings
 from agent.errors import InvalidEvent
 from agent.protocol.client_events import InputAudioAppend, RefusedEvent, parse
 from agent.protocol.config import SessionConfig, TranscriptionConfig
@@ -24,13 +24,16 @@ from agent.session.items import (
     BranchText,
     Close,
     Command,
+    EarlyAnswerReport,
+    Output,
     ScoreTurn,
     Send,
     StartBranch,
     TokenUsage,
     TurnReport,
 )
-from agent.session.session import Session, SessionOptions
+from agent.session.options import SessionOptions
+from agent.session.session import Session
 
 FRAME_MS = 32
 
@@ -52,6 +55,7 @@ class SessionDriver:
     Attributes:
         events: Every event sent so far; each was checked against the openai types.
         commands: Every command for the engine so far.
+        outputs: Both, and everything else, in order.
         reports: Every turn report so far.
         pauses: Every pause that was to be judged so far.
         now: The clock; audio moves it on in real time.
@@ -63,12 +67,15 @@ class SessionDriver:
         limits: Limits | None = None,
         vad: VadSettings | None = None,
         turns: TurnSettings | None = None,
+        interruption: InterruptionSettings | None = None,
+        answers_early: bool = True,
         extensions: frozenset[str] = frozenset(),
         **config: Any,
     ) -> None:
         self.now = 100.0
         self.events: list[dict[str, Any]] = []
         self.commands: list[Command] = []
+        self.outputs: list[Output] = []
         self.reports: list[TurnReport] = []
         self.pauses: list[ScoreTurn] = []
         self.closed: Close | None = None
@@ -84,6 +91,8 @@ class SessionDriver:
                 limits=limits or Limits(),
                 expires_at=4_000_000_000,
                 extensions=extensions,
+                interruption=interruption or InterruptionSettings(),
+                answers_early=answers_early,
             ),
             counting_ids(),
         )
@@ -178,6 +187,12 @@ class SessionDriver:
         )
         return self._drain()
 
+    def words(self, text: str | None) -> list[dict[str, Any]]:
+        """What was said over the answer is understood; None: the engine has no time for it."""
+        branch = self.branches(BranchPurpose.TRANSCRIPT)[-1]
+        assert branch.optional
+        return self.fail(branch) if text is None else self.text(text, branch) + self.end(branch)
+
     def fail(self, branch: StartBranch | None = None) -> list[dict[str, Any]]:
         """The engine fails a branch (the last answer's)."""
         branch = branch or self.branches()[-1]
@@ -196,7 +211,9 @@ class SessionDriver:
 
     def _drain(self) -> list[dict[str, Any]]:
         sent = []
-        for output in self.session.take_output():
+        outputs = self.session.take_output()
+        self.outputs += outputs
+        for output in outputs:
             match output:
                 case Send(event=event):
                     check_event(event)
@@ -207,6 +224,8 @@ class SessionDriver:
                     self.pauses.append(output)
                 case Close():
                     self.closed = output
+                case EarlyAnswerReport():
+                    pass
                 case _:
                     self.commands.append(output)
         self.events += sent

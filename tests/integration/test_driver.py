@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from agent.audio.pcm import encode_pcm16
+from agent.audio.pcm import Samples, encode_pcm16
 from agent.config import ScorerName, Settings
 from agent.engine.contract import Committed
 from agent.gateway.driver import SessionDriver
@@ -74,6 +74,11 @@ class MemoryTransport:
         del code, reason
         self.incoming.put_nowait(None)
 
+    def speak(self, samples: Samples) -> None:
+        """Send audio, in pieces."""
+        for start in range(0, len(samples), PIECE_SAMPLES):
+            self.incoming.put_nowait(encode_pcm16(samples[start : start + PIECE_SAMPLES]))
+
     def say(self, **event: Any) -> None:
         self.incoming.put_nowait(json.dumps(event))
 
@@ -87,10 +92,12 @@ class MemoryTransport:
 
 
 @asynccontextmanager
-async def driven(engine: ScriptedEngine) -> AsyncIterator[MemoryTransport]:
+async def driven(
+    engine: ScriptedEngine, metrics: Metrics | None = None, **settings: Any
+) -> AsyncIterator[MemoryTransport]:
     """A session over a transport in memory."""
     transport, hub = MemoryTransport(), VadHub(make_scorer(ScorerName.WEBRTC))
-    services = Services(Settings(), engine, hub, Metrics())
+    services = Services(Settings(**settings), engine, hub, metrics or Metrics())
     running = asyncio.create_task(
         SessionDriver("sess_1", transport, services, SessionQuery()).run()
     )
@@ -123,17 +130,67 @@ async def heard_of_a_buzz(rate_hz: int, detection: Any, *, commit: bool) -> bool
         audio = {"input": {"format": audio_format, "turn_detection": detection}}
         transport.say(type="session.update", session={"audio": audio})
         await transport.until("session.updated")
-        time_s = np.arange(round(1.2345 * rate_hz)) / rate_hz
-        # A buzz with overtones, which WebRTC's detector takes for a voice from its first frame.
-        buzz = sum(np.sin(2 * np.pi * 150 * n * time_s) / n for n in range(1, 20))
-        samples = (0.2 * buzz).astype(np.float32)
-        for start in range(0, len(samples), PIECE_SAMPLES):
-            transport.incoming.put_nowait(encode_pcm16(samples[start : start + PIECE_SAMPLES]))
+        samples = buzz(1.2345, rate_hz)
+        transport.speak(samples)
         if commit:
             transport.say(type="input_audio_buffer.commit")
         await transport.until("input_audio_buffer.committed")
     (heard,) = engine.committed_samples
     return abs(heard - len(samples) * 16_000 / rate_hz) <= 1
+
+
+def buzz(duration_s: float, rate_hz: int = 24_000) -> Samples:
+    """A buzz with overtones, which WebRTC's detector takes for a voice from its first frame."""
+    time_s = np.arange(round(duration_s * rate_hz)) / rate_hz
+    wave = sum(np.sin(2 * np.pi * 150 * n * time_s) / n for n in range(1, 20))
+    return (0.2 * wave).astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    ("early", "outcomes"),
+    [
+        ({}, {"begun": 1, "kept": 1}),
+        ({"work": "recognition"}, {}),
+        ({"max_backlog_s": 0.0, "max_running": 1}, {"begun": 1, "kept": 1}),
+    ],
+    ids=str,
+)
+async def test_an_answer_begun_at_the_pause_is_kept_and_counted(
+    early: dict[str, Any], outcomes: dict[str, int]
+) -> None:
+    metrics = Metrics()
+    async with driven(ScriptedEngine(), metrics, early=early) as transport:
+        transport.speak(np.concatenate([buzz(1.0), np.zeros(24_000, np.float32)]))
+        text = (await transport.until("response.output_text.done"))["text"]
+        await transport.until("response.done")
+        transport.say(type="conversation.item.create", item=typed("last", "history"))
+        transport.say(type="response.create")
+        history = (await transport.until("response.output_text.done"))["text"]
+    spoken, answer, _ = (entry.split() for entry in history.split(" | "))
+    assert spoken[1] == "user"
+    assert answer[1:] == ["assistant", *text.split()]
+    assert counted(metrics) == outcomes
+
+
+async def test_nothing_is_begun_early_while_the_engine_is_busy() -> None:
+    metrics = Metrics()
+    async with driven(ScriptedEngine(), metrics, early={"max_running": 1}) as transport:
+        transport.say(type="conversation.item.create", item=typed("q", "hang"))
+        transport.say(type="response.create", response={"conversation": "none"})
+        await transport.until("response.output_text.delta")
+        transport.speak(np.concatenate([buzz(1.0), np.zeros(24_000, np.float32)]))
+        await transport.until("response.output_text.done")
+    assert counted(metrics)["begun"] == 1
+
+
+def counted(metrics: Metrics) -> dict[str, int]:
+    """Early answers by outcome; only those that happened."""
+    (family,) = metrics.early_answers.collect()
+    return {
+        sample.labels["outcome"]: int(sample.value)
+        for sample in family.samples
+        if sample.name.endswith("_total") and sample.value
+    }
 
 
 async def test_an_answer_overtaken_by_a_typed_item_stays_before_it() -> None:

@@ -241,7 +241,9 @@ class Device:
             if not tokens:
                 continue
             sound = _sound(work)
-            if sound.is_closed and sound.soft_tokens == tokens[0].place:
+            # A branch may have heard less of it: what it made of its end is not the clip's.
+            ends = tokens[-1].place * FRAMES_PER_TOKEN + tokens[-1].frames == sound.frames
+            if sound.is_closed and ends and sound.soft_tokens == tokens[0].place:
                 self._keep(sound, soft[: len(tokens)])
             self.let_go(sound, work.row)
 

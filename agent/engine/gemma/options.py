@@ -13,6 +13,9 @@ TOKEN_MS = 40
 _MEMINFO = Path("/proc/meminfo")
 _CGROUP = Path("/sys/fs/cgroup")
 
+# A step for so many rows costs hardly more than one for a single row (docs/gemma.md).
+_ANSWERS_AT_ONCE = 32
+
 
 @dataclass(frozen=True, slots=True)
 class GemmaOptions:
@@ -53,7 +56,11 @@ class GemmaOptions:
         """What the engine is, known before it is loaded."""
         path = Path(self.model)
         name = path.resolve().name if path.is_dir() else self.model
-        return EngineInfo("gemma", name, context_tokens=self.context_tokens)
+        # Each answer takes a slot beside the one that hears its conversation.
+        at_once = _ANSWERS_AT_ONCE if self.slots is None else max(1, self.slots // 2)
+        return EngineInfo(
+            "gemma", name, context_tokens=self.context_tokens, answers_at_once=at_once
+        )
 
 
 def available_bytes() -> int:

@@ -46,7 +46,12 @@ class SmallEngine(Engine):
     @property
     def info(self) -> EngineInfo:
         """What this engine is and can do."""
-        return replace(INFO, context_tokens=self._options.context_tokens)
+        options = self._options
+        return replace(
+            INFO,
+            context_tokens=options.context_tokens,
+            answers_at_once=options.parallel_answers,
+        )
 
     async def start(self, progress: ProgressCallback) -> None:
         """Fetch what is missing, load both models and run each once.

@@ -83,6 +83,24 @@ async def test_calls_are_sent_in_order_while_there_is_a_process() -> None:
     ]
 
 
+async def test_an_early_answer_is_not_begun_in_another_process_than_it_was_asked_for() -> None:
+    """By then what was open may be an item, and something else be open."""
+    early = BranchRequest(BranchKind.ANSWER, include_open=True)
+    one, out = conversation(), Wire()
+    one.hear(SPEECH)
+    refused = one.branch(early)
+    with pytest.raises(EngineUnavailable, match="restarted"):
+        await anext(aiter(refused))
+    one.attach(out)
+    lost = one.branch(early)
+    assert out.take_branch().request.include_open
+    one.detach()
+    with pytest.raises(EngineUnavailable, match="stopped"):
+        await anext(aiter(lost))
+    one.attach(again := Wire())
+    assert not [message for message in again.sent if isinstance(message, wire.StartBranch)]
+
+
 async def test_a_commit_is_asked_for_again_once_and_then_given_up() -> None:
     one = conversation()
     one.attach(Wire())

@@ -194,61 +194,6 @@ def test_a_turn_is_ended_at_its_longest_and_the_next_goes_on():
     assert heard == (1250 + 16) * 512
 
 
-# ---------------------------------------------------------------- interruption
-
-
-def test_speech_over_an_answer_cancels_it_after_500_ms_and_keeps_what_was_sent():
-    driver = SessionDriver()
-    driver.turn()
-    driver.text("Once upon a time")
-    assert not [e for e in driver.speech(470) if e["type"] == "response.done"]
-    sent = driver.speech(96)
-    done = only(sent, "response.done")["response"]
-    assert done["status"] == "cancelled"
-    assert done["status_details"] == {"type": "cancelled", "reason": "turn_detected"}
-    assert done["output"][0]["status"] == "incomplete"
-    assert of_kind(driver, AdoptBranch)[-1].upto == len("Once upon a time")
-    # Text that was on its way is not sent any more.
-    assert driver.text(" there was", driver.branches()[0]) == []
-
-
-def test_an_answer_cancelled_before_its_first_text_leaves_no_item():
-    driver = SessionDriver()
-    driver.turn()
-    sent = driver.speech(600)
-    assert only(sent, "response.done")["response"]["output"] == []
-    assert of_kind(driver, DropBranch)
-    assert not of_kind(driver, AdoptBranch)
-
-
-def test_a_short_sound_over_an_answer_does_not_interrupt_but_is_answered_after_it():
-    driver = SessionDriver()
-    driver.turn()
-    driver.text("A long answer")
-    sent = driver.turn(300)
-    assert "response.done" not in types(sent)
-    assert "input_audio_buffer.committed" in types(sent)
-    sent = driver.end()
-    assert types(sent)[-2:] == ["response.done", "response.created"]
-    # The answer stands before the short turn that came after it began. The engine learns of
-    # it only when it has ended, so until then the short turn follows the first one.
-    first, short = of_kind(driver, Commit)
-    adopted = of_kind(driver, AdoptBranch)[-1]
-    assert (short.after, adopted.after) == (first.item_id, first.item_id)
-    committed = [e for e in driver.events if e["type"] == "input_audio_buffer.committed"]
-    assert committed[-1]["previous_item_id"] == adopted.item_id
-
-
-def test_interruption_is_off_when_the_client_says_so():
-    driver = SessionDriver(
-        audio={"input": {"turn_detection": {"type": "server_vad", "interrupt_response": False}}}
-    )
-    driver.turn()
-    driver.text("I go on")
-    assert "response.done" not in types(driver.turn(2000))
-    assert driver.end()[-1]["type"] == "response.created"
-
-
 def test_no_answer_is_made_when_the_client_says_so():
     driver = SessionDriver(
         audio={"input": {"turn_detection": {"type": "server_vad", "create_response": False}}}

@@ -7,6 +7,7 @@ and what the engine would hold, from the commands it got. They must always agree
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from hypothesis import HealthCheck, settings
@@ -18,12 +19,15 @@ from agent.session.items import (
     AdoptBranch,
     BranchPurpose,
     Commit,
+    Configure,
     Cut,
     DeleteItem,
     DropBranch,
     Forget,
     Hear,
     InsertItem,
+    Resume,
+    Send,
     StartBranch,
     TruncateItem,
 )
@@ -33,6 +37,7 @@ MAX_ITEMS = 4
 
 ids = st.sampled_from(["a", "b", "c", "root", "ghost"])
 texts = st.text(max_size=8)
+_BRANCH = re.compile(r"branch_\d+(?=:)")
 
 
 class ClientMirror:
@@ -46,6 +51,8 @@ class ClientMirror:
         self.event_ids: set[str] = set()
         self.speaking: str | None = None
         self.committed: set[str] = set()
+        self.sent_branches: set[str] = set()
+        """Branches whose text was sent; texts of the engine begin with their branch's id."""
 
     def receive(self, event: dict[str, Any]) -> None:
         assert event["event_id"] not in self.event_ids
@@ -90,6 +97,7 @@ class ClientMirror:
         self.active[response["id"]] = {"in_conversation": in_conversation, "text": ""}
 
     def on_response_output_text_delta(self, event: dict[str, Any]) -> None:
+        self.sent_branches.update(_BRANCH.findall(event["delta"]))
         self.active[event["response_id"]]["text"] += event["delta"]
         if event["item_id"] in self.items:
             self.texts[event["item_id"]] += event["delta"]
@@ -115,8 +123,15 @@ class EngineMirror:
         self.branches: dict[str, str] = {}
         self.heard_samples = 0
         self.clip_samples = 0
+        self.held: set[str] = set()
+        """Early answers whose turn is not over."""
+        self.gone: set[str] = set()
 
     def receive(self, command: object) -> None:  # one case a command
+        if isinstance(
+            command, Resume | Forget | Configure | InsertItem | TruncateItem | DeleteItem
+        ):
+            assert not self.held, "an early answer must not outlive what it was begun on"
         match command:
             case Hear(samples=samples):
                 assert len(samples)
@@ -132,16 +147,9 @@ class EngineMirror:
                 assert self.heard_samples
                 self.heard_samples = self.clip_samples = 0
                 self._insert(item_id, "", after)
-            case StartBranch(branch_id=branch_id, purpose=purpose, item_id=item_id):
-                if purpose is BranchPurpose.TRANSCRIPT:
-                    assert item_id in self.items
-                self.branches[branch_id] = ""
-            case DropBranch(branch_id=branch_id):
-                self.branches.pop(branch_id, None)
-            case AdoptBranch(branch_id=branch_id, item_id=item_id, upto=upto, after=after):
-                text = self.branches.pop(branch_id)
-                assert 0 < upto <= len(text)
-                self._insert(item_id, text[:upto], after)
+                self.held.clear()
+            case StartBranch() | DropBranch() | AdoptBranch():
+                self._receive_of_branch(command)
             case InsertItem(item=item, after=after):
                 self._insert(item.id, item.text, after)
             case TruncateItem(item_id=item_id, upto=upto):
@@ -150,10 +158,38 @@ class EngineMirror:
             case DeleteItem(item_id=item_id):
                 self.items.remove(item_id)
 
+    def _receive_of_branch(self, command: StartBranch | DropBranch | AdoptBranch) -> None:
+        match command:
+            case StartBranch(branch_id=branch_id, purpose=purpose, item_id=item_id):
+                if purpose is BranchPurpose.TRANSCRIPT:
+                    assert self.heard_samples if item_id is None else item_id in self.items
+                self.branches[branch_id] = ""
+                if command.include_open:
+                    assert self.heard_samples
+                    self.held.add(branch_id)
+            case DropBranch(branch_id=branch_id):
+                self.branches.pop(branch_id, None)
+                self.held.discard(branch_id)
+                self.gone.add(branch_id)
+            case AdoptBranch(branch_id=branch_id, item_id=item_id, upto=upto, after=after):
+                text = self.branches.pop(branch_id)
+                self.gone.add(branch_id)
+                assert 0 < upto <= len(text)
+                self._insert(item_id, text[:upto], after)
+
     def _insert(self, item_id: str, text: str, after: str | None) -> None:
         assert item_id not in self.items
         self.items.insert(0 if after is None else self.items.index(after) + 1, item_id)
         self.texts[item_id] = text
+
+
+def _asks_words(command: object) -> bool:
+    """Whether the session wants to know what is said over an answer."""
+    return (
+        isinstance(command, StartBranch)
+        and command.purpose is BranchPurpose.TRANSCRIPT
+        and command.optional
+    )
 
 
 class AnyConversation(RuleBasedStateMachine):
@@ -170,16 +206,19 @@ class AnyConversation(RuleBasedStateMachine):
         )
         self.client = ClientMirror()
         self.engine = EngineMirror()
-        self._seen = (0, 0)
+        self._seen = 0
         self._follow()
 
     def _follow(self) -> None:
-        events, commands = self._seen
-        for event in self.driver.events[events:]:
-            self.client.receive(event)
-        for command in self.driver.commands[commands:]:
-            self.engine.receive(command)
-        self._seen = (len(self.driver.events), len(self.driver.commands))
+        for output in self.driver.outputs[self._seen :]:
+            if isinstance(output, Send):
+                self.client.sent_branches.clear()
+                self.client.receive(output.event)
+                # Nothing is sent of an early answer, or of one that was stopped or dropped.
+                assert not self.client.sent_branches & (self.engine.held | self.engine.gone)
+            else:
+                self.engine.receive(output)
+        self._seen = len(self.driver.outputs)
 
     def _say(self, **event: Any) -> None:
         self.driver.say(event)
@@ -192,7 +231,7 @@ class AnyConversation(RuleBasedStateMachine):
         self.driver.speech(duration_ms)
         self._follow()
 
-    @rule(duration_ms=st.sampled_from([32, 200, 700]))
+    @rule(duration_ms=st.sampled_from([32, 200, 250, 700]))
     def silence(self, duration_ms: int) -> None:
         self.driver.silence(duration_ms)
         self._follow()
@@ -220,6 +259,7 @@ class AnyConversation(RuleBasedStateMachine):
                 {"type": "server_vad"},
                 {"type": "server_vad", "create_response": False},
                 {"type": "server_vad", "interrupt_response": False, "silence_duration_ms": 200},
+                {"type": "server_vad", "idle_timeout_ms": 5000},
                 {"type": "semantic_vad", "eagerness": "high"},
                 {"type": "server_vad", "threshold": 7},
             ]
@@ -293,6 +333,7 @@ class AnyConversation(RuleBasedStateMachine):
     @rule(data=st.data(), text=texts)
     def engine_text(self, data: st.DataObject, text: str) -> None:
         branch = self._some_branch(data)
+        text = f"{branch.branch_id}:{text}"
         if branch.branch_id in self.engine.branches:
             self.engine.branches[branch.branch_id] += text
         self.driver.text(text, branch)
@@ -306,6 +347,18 @@ class AnyConversation(RuleBasedStateMachine):
             self.driver.fail(branch)
         else:
             self.driver.end(branch, complete=how == "complete")
+        self._follow()
+
+    @precondition(lambda self: any(_asks_words(c) for c in self.driver.commands))
+    @rule(said=st.sampled_from(["mhm", "stop it", None]))
+    def engine_words(self, said: str | None) -> None:
+        """What was said over an answer is understood; also too late."""
+        branch = [c for c in self.driver.commands if _asks_words(c)][-1]
+        if said is None:
+            self.driver.fail(branch)
+        else:
+            self.driver.text(said, branch)
+            self.driver.end(branch)
         self._follow()
 
     # ---- what must always hold

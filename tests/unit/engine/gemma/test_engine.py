@@ -195,6 +195,34 @@ async def test_branches_at_once_do_not_disturb_the_conversation(engine: ManualEn
     assert transcribed.done.usage.audio_tokens == 78
 
 
+@pytest.mark.parametrize("done_before", [True, False])
+async def test_an_early_answer_is_adopted_behind_the_item_committed_after_it(
+    engine: ManualEngine, done_before: bool
+) -> None:
+    """It answers what was heard before the pause; the item has the silence after it as well."""
+    conversation = engine.open(SETTINGS)
+    speech, silence = noise(30_001), np.zeros(5_120, np.float32)
+    say(conversation, speech)
+    await engine.rest()
+    early = conversation.branch(BranchRequest(BranchKind.ANSWER, include_open=True, limits=GREEDY))
+    if done_before:
+        await engine.rest()
+    conversation.hear(silence)
+    committed = conversation.commit("u1")
+    await engine.rest()
+    got = await read(early)
+    check(got, [("user", [pcm(speech)])])
+    assert got.done is not None
+    assert got.done.usage.audio_tokens == 47
+    conversation.adopt(early, "a1", 6, "u1")
+    await engine.settle()
+    conversation.insert(Item("t", Role.USER, (Text("And then?"),)))
+    heard = np.concatenate([speech, silence])
+    turns: list[Turn] = [("user", [pcm(heard)]), ("assistant", got.text[:6])]
+    check(await answer(engine, conversation), [*turns, ("user", "And then?")])
+    assert (await committed).usage.audio_tokens == 55
+
+
 async def test_speech_during_an_answer_is_placed_behind_what_was_received(
     engine: ManualEngine,
 ) -> None:

@@ -212,6 +212,29 @@ async def test_an_early_answer_fails_when_its_speaker_goes_on() -> None:
             await read(early)
 
 
+async def test_an_early_answer_is_adopted_behind_the_item_committed_after_it() -> None:
+    ear, model = FakeEar(), FakeModel()
+    async with engine(ear, model) as opened:
+        one = opened()
+        one.hear(word(5))
+        one.pause()
+        early = one.branch(BranchRequest(BranchKind.ANSWER, include_open=True))
+        text, done = await read(early)
+        one.hear(SILENCE)
+        await one.commit("u1")
+        one.adopt(early, "a1", len(text), "u1")
+        one.insert(user("q2", "and now"))
+        await read(one.branch(ANSWER))
+    assert done.usage.text_tokens == len("Be brief.5")
+    assert [message["content"] for message in model.prompts[1]] == [
+        "Be brief.",
+        "5",
+        "5 ",
+        "and now",
+    ]
+    assert len(ear.heard) == 1  # the pause's recognition served both
+
+
 async def test_transcripts_of_items_and_of_the_open_utterance() -> None:
     def transcript(item_id: str | None) -> BranchRequest:
         return BranchRequest(BranchKind.TRANSCRIPT, item_id=item_id)

@@ -1,0 +1,187 @@
+"""What speech over an answer does to it.
+
+    after 200 ms of speech      further text is withheld
+    the speaker is quiet        a backchannel ("mhm", "yes"): the answer goes on with what was
+                                withheld; other words: it is cancelled
+    after 500 ms of speech      cancelled, unless the words so far are a backchannel, or on
+                                their way
+    after 1000 ms of speech     cancelled, whatever the words are
+
+The limits are `InterruptionSettings`; they count speech, without pauses. Words are asked for
+as a transcript of the open utterance once there is enough of it, and again where the speaker
+pauses. An engine that is too busy for that, or fails, leaves the rule of 500 ms.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import Enum, auto
+
+from agent.config import InterruptionSettings
+from agent.session.items import (
+    BranchEnded,
+    BranchFailed,
+    BranchPurpose,
+    BranchText,
+    DropBranch,
+    StartBranch,
+    TokenEvent,
+)
+from agent.session.listening import Turn
+from agent.session.outbox import NewId, Outbox
+
+# A shorter piece of speech is not worth recognising: it is half a word.
+FIRST_WORDS_AFTER_MS = 320
+# So much more speech may be other words.
+WORDS_AGAIN_AFTER_MS = 250
+# As much as a backchannel has, and a few words by which anything else is told from it.
+WORDS_MAX_TOKENS = 16
+# Words that take longer than this are not waited for.
+WORDS_WAIT_S = 1.5
+
+
+class Words(Enum):
+    """What is known of what was said over an answer."""
+
+    UNKNOWN = auto()
+    PENDING = auto()
+    BACKCHANNEL = auto()
+    OTHER = auto()
+
+
+class Verdict(Enum):
+    """What becomes of the answer, as far as one speaker's turn goes."""
+
+    GO_ON = auto()
+    WITHHOLD = auto()
+    CANCEL = auto()
+
+
+@dataclass(slots=True)
+class Overlap:
+    """One turn of the user over an answer.
+
+    Attributes:
+        speech_ms: Speech in it so far.
+        is_quiet: Whether the speaker pauses, or is done.
+        words: What is known of it.
+        turn: The turn, once it is over.
+        wants_answer: Whether it is to be answered, unless it proves a backchannel.
+        branch_id: Of the transcript that is being made, or None.
+        asked_ms: The speech that the last transcript covers, or None.
+        due_at: When its words are not waited for any more, in seconds.
+    """
+
+    speech_ms: int = 0
+    is_quiet: bool = False
+    words: Words = Words.UNKNOWN
+    turn: Turn | None = None
+    wants_answer: bool = False
+    branch_id: str | None = None
+    asked_ms: int | None = None
+    due_at: float = 0.0
+    text: list[str] = field(default_factory=list)
+
+    def verdict(self, limits: InterruptionSettings) -> Verdict:
+        """What this alone does to an answer."""
+        if self.speech_ms >= limits.words_until_ms:
+            return Verdict.CANCEL
+        if self.words in {Words.UNKNOWN, Words.OTHER} and self.speech_ms >= limits.cancel_after_ms:
+            return Verdict.CANCEL
+        if self.is_quiet and self.words is Words.OTHER:
+            return Verdict.CANCEL
+        if self.is_quiet and self.words is not Words.PENDING:
+            return Verdict.GO_ON
+        if self.speech_ms >= limits.withhold_after_ms:
+            return Verdict.WITHHOLD
+        return Verdict.GO_ON
+
+
+class WordCheck:
+    """Has what is said over an answer transcribed, to tell a backchannel from a turn.
+
+    Args:
+        outbox: Where commands go.
+        new_id: Makes branch ids.
+        is_backchannel: Judges the words.
+    """
+
+    def __init__(
+        self, outbox: Outbox, new_id: NewId, is_backchannel: Callable[[str], bool]
+    ) -> None:
+        self._outbox = outbox
+        self._new_id = new_id
+        self._is_backchannel = is_backchannel
+        self._asked: dict[str, Overlap] = {}
+
+    @property
+    def deadline(self) -> float | None:
+        """When the next words are not waited for any more, in seconds."""
+        return min((overlap.due_at for overlap in self._asked.values()), default=None)
+
+    def follow(self, overlap: Overlap, now: float) -> None:
+        """Ask for the words of an overlap if there are more than were asked for.
+
+        Half a word may be heard as anything: all that was said is asked for once the speaker
+        is quiet, unless it was a backchannel so far and hardly anything followed.
+        """
+        if overlap.asked_ms is None:
+            enough = overlap.is_quiet or overlap.speech_ms >= FIRST_WORDS_AFTER_MS
+        else:
+            more_ms = overlap.speech_ms - overlap.asked_ms
+            enough = more_ms >= WORDS_AGAIN_AFTER_MS and overlap.words is not Words.PENDING
+            if overlap.is_quiet and more_ms:
+                enough = more_ms >= WORDS_AGAIN_AFTER_MS or overlap.words is not Words.BACKCHANNEL
+        if enough and overlap.speech_ms:
+            self._ask(overlap, now)
+
+    def receive(self, event: TokenEvent) -> bool:
+        """Take what a transcript gave; False when it is another's."""
+        overlap = self._asked.get(event.branch_id)
+        if overlap is None:
+            return False
+        match event:
+            case BranchText(text=text):
+                overlap.text.append(text)
+            case BranchEnded():
+                said = "".join(overlap.text)
+                go_on = self._is_backchannel(said)
+                self._settle(overlap, Words.BACKCHANNEL if go_on else Words.OTHER)
+            case BranchFailed():
+                self._settle(overlap, Words.UNKNOWN)
+        return True
+
+    def tick(self, now: float) -> None:
+        """Give up words that are overdue."""
+        for overlap in [one for one in self._asked.values() if now >= one.due_at]:
+            self.drop(overlap)
+
+    def drop(self, overlap: Overlap) -> None:
+        """Nobody needs its words, or waits for them; what was not known stays so."""
+        if overlap.branch_id is not None:
+            self._outbox.put(DropBranch(overlap.branch_id))
+            self._settle(overlap, Words.UNKNOWN)
+
+    def _settle(self, overlap: Overlap, words: Words) -> None:
+        assert overlap.branch_id is not None
+        del self._asked[overlap.branch_id]
+        overlap.branch_id, overlap.words = None, words
+
+    def _ask(self, overlap: Overlap, now: float) -> None:
+        self.drop(overlap)
+        overlap.branch_id = self._new_id("branch")
+        overlap.asked_ms, overlap.words = overlap.speech_ms, Words.PENDING
+        overlap.due_at = now + WORDS_WAIT_S
+        overlap.text.clear()
+        self._asked[overlap.branch_id] = overlap
+        self._outbox.put(
+            StartBranch(
+                branch_id=overlap.branch_id,
+                purpose=BranchPurpose.TRANSCRIPT,
+                # Once its turn is over there is an item; until then what is open.
+                item_id=None if overlap.turn is None else overlap.turn.item_id,
+                max_output_tokens=WORDS_MAX_TOKENS,
+                optional=True,
+            )
+        )
