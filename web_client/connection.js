@@ -3,6 +3,7 @@
 
 import { SERVER_EVENT } from "./messages.js";
 import { fetchServerInfo } from "./server-info.js";
+import { openWebRtc } from "./transport-rtc.js";
 import { MalformedKey, openWebSocket } from "./transport-ws.js";
 
 /** @typedef {import("./messages.js").Failure} Failure */
@@ -47,10 +48,14 @@ const FINAL = new Set(
 export class Connection {
   /**
    * @param {URL} server the server's address, http or https
+   * @param {"websocket" | "webrtc"} kind of transport
    * @param {ConnectionHandlers} handlers
    */
-  constructor(server, handlers) {
+  constructor(server, kind, handlers) {
     this.server = server;
+    this.kind = kind;
+    /** @type {MediaStream | null} */
+    this.microphone = null;
     this.handlers = handlers;
     this.key = "";
     /** @type {Transport | null} */
@@ -69,7 +74,8 @@ export class Connection {
     /** @type {Transport} */
     let transport;
     try {
-      transport = openWebSocket(this.#url(), this.key, {
+      const open = this.kind === "webrtc" ? openWebRtc : openWebSocket;
+      transport = open(this.#url(), this.key, {
         onEvent: (event) => this.#receive(event),
         onEnded: (ending) => void this.#ended(transport, ending),
       });
@@ -79,6 +85,17 @@ export class Connection {
       return;
     }
     this.transport = transport;
+    transport.useMicrophone(this.microphone);
+  }
+
+  /**
+   * Speak with this microphone from now on; null for none.
+   *
+   * @param {MediaStream | null} stream
+   */
+  useMicrophone(stream) {
+    this.microphone = stream;
+    this.transport?.useMicrophone(stream);
   }
 
   /**
@@ -111,6 +128,9 @@ export class Connection {
   }
 
   #url() {
+    if (this.kind === "webrtc") {
+      return new URL("/v1/realtime/calls?extensions=timings", this.server);
+    }
     const url = new URL("/v1/realtime?extensions=timings", this.server);
     url.protocol = url.protocol === "https:" ? "wss:" : "ws:";
     return url;

@@ -31,6 +31,8 @@ const BYTES_PER_MS = (WIRE_RATE_HZ * 2) / 1000;
  * @typedef {object} Transport
  * @property {(event: object) => void} sendEvent
  * @property {(pcm: ArrayBuffer) => void} sendAudio PCM16 mono 24 kHz
+ * @property {(stream: MediaStream | null) => void} useMicrophone speak with this from now on; what
+ *   takes sound by `sendAudio` does nothing here
  * @property {() => number} unsentAudioMs sound that waits for the network
  * @property {() => void} close end it; `onEnded` is not called
  */
@@ -64,6 +66,7 @@ export function openWebSocket(url, key, handlers) {
     sendAudio: (pcm) => {
       if (isOpen()) socket.send(pcm);
     },
+    useMicrophone: () => {},
     unsentAudioMs: () => socket.bufferedAmount / BYTES_PER_MS,
     close: () => {
       socket.onmessage = null;

@@ -3,6 +3,7 @@
  * The custom element `<voice-agent>`: joins microphone, connection, conversation and view.
  *
  * Attribute `server`: address of the server, by default the one the page came from.
+ * Attribute `transport`: `websocket` (by default) or `webrtc`.
  */
 
 import { Connection } from "./connection.js";
@@ -53,7 +54,8 @@ export class VoiceAgent extends HTMLElement {
   /** Called by the browser when the element enters a page. */
   connectedCallback() {
     const server = new URL(this.getAttribute("server") ?? "/", document.baseURI);
-    const connection = new Connection(server, {
+    const kind = this.getAttribute("transport") === "webrtc" ? "webrtc" : "websocket";
+    const connection = new Connection(server, kind, {
       onStatus: (status) => this.#onStatus(status),
       onEvent: (event) => this.#onEvent(event),
     });
@@ -116,6 +118,7 @@ export class VoiceAgent extends HTMLElement {
         onSilent: () => this.#failMicrophone("microphone-silent"),
         onLost: () => {
           this.#microphone = null;
+          this.#connection?.useMicrophone(null);
           this.#failMicrophone("microphone-lost");
         },
       });
@@ -125,6 +128,7 @@ export class VoiceAgent extends HTMLElement {
     } finally {
       this.#microphoneStarting = false;
     }
+    this.#connection?.useMicrophone(this.#microphone?.stream ?? null);
     // Much may have happened while the person was asked for permission.
     const isWanted = this.isConnected && this.#connection?.status.state !== "stopped";
     if (!isWanted) await this.#stopMicrophone();
@@ -134,6 +138,7 @@ export class VoiceAgent extends HTMLElement {
   async #stopMicrophone() {
     const microphone = this.#microphone;
     this.#microphone = null;
+    this.#connection?.useMicrophone(null);
     this.#networkIsSlow = false;
     if (this.#microphoneFailure === "microphone-silent") this.#microphoneFailure = null;
     this.#view.setLevel(0);

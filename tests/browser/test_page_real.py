@@ -29,17 +29,18 @@ def real_server() -> Iterator[RunningServer]:
         yield server
 
 
+@pytest.mark.parametrize("transport", ["websocket", "webrtc"])
 async def test_a_spoken_turn_is_heard_and_answered_and_so_is_a_typed_one(
-    real_server: RunningServer,
+    real_server: RunningServer, transport: str
 ) -> None:
     clip = recording(at_least_s=2.5, at_most_s=4.0)  # short: one turn, without a pause in it
     async with chromium(clip.path) as browser:
         page = await browser.new_page(viewport={"width": 960, "height": 600})
         complaints = collect_complaints(page)
-        await page.goto(real_server.url)
+        await page.goto(f"{real_server.url}/?transport={transport}")
         await _speak(page, clip)
         await _type(page)
-        await take_picture(page, "page-real")
+        await take_picture(page, f"page-real-{transport}")
         assert complaints == []
 
 
