@@ -34,15 +34,16 @@ class Metrics:
             `lost` (it vanished), `shutdown`, `limit` (idle or longest session),
             `slow_reader`, `error` (our fault).
         refused: Connections refused, by `reason` (the refusal's code).
-        turns: User turns that ended.
+        turns: User turns that ended; in translation sessions, segments.
         turn_scores: Pauses to be judged, by `outcome`: `made`, `skipped` (too much to do),
             `failed`.
         turn_score_s: How long a judgement took, the wait for its turn included.
         audio_received_s: Seconds of audio received, over all sessions.
-        responses: Responses that ended, by `status` of the protocol.
         early_answers: Answers begun at a pause, by `outcome`: each is `begun`, then `kept` (the
             turn was over), `dropped` (the speaker went on) or `failed` (the engine was too busy,
             or could not).
+        responses: Responses that ended, and segments translated, by `status` of the protocol.
+        untranslated_s: Seconds of speech that wait for their translation, over all sessions.
         stage_s: Parts of `first_token_s`, by `stage`: `endpointing` (end of speech to the end
             of the turn), then what the engine names, then `other`.
         first_token_s: End of speech to the first token.
@@ -112,6 +113,11 @@ class Metrics:
         )
         self.backlog_s = Gauge(
             "voice_agent_backlog_seconds", "Speech not understood yet.", registry=registry
+        )
+        self.untranslated_s = Gauge(
+            "voice_agent_translation_backlog_seconds",
+            "Speech not translated yet.",
+            registry=registry,
         )
         self._engine_restarts_noted = 0
         ProcessCollector(registry=registry)

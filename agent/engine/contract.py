@@ -129,12 +129,15 @@ class ConversationSettings:
         tools: Function tools in the protocol's JSON shape.
         language: BCP-47 code of the speech, or None to detect it.
         truncation: What happens when it gets too long.
+        translate_into: BCP-47 code of the language that what is said will be asked for in,
+            by `TRANSLATION` branches; None when it will not. Set before speech is heard.
     """
 
     instructions: str = ""
     tools: tuple[dict[str, object], ...] = ()
     language: str | None = None
     truncation: Truncation = Truncation()
+    translate_into: str | None = None
 
 
 class BranchKind(StrEnum):
@@ -142,6 +145,7 @@ class BranchKind(StrEnum):
 
     ANSWER = "answer"
     TRANSCRIPT = "transcript"
+    TRANSLATION = "translation"
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,8 +169,8 @@ class BranchRequest:
 
     Attributes:
         kind: What it is for.
-        item_id: For a transcript: the committed item to transcribe; None means the open
-            utterance as heard so far.
+        item_id: For a transcript or a translation: the committed item that it is of; None
+            means the open utterance as heard so far.
         instructions: Replaces the conversation's instructions for this branch only.
         context: Replaces the conversation's items for this branch only (responses with
             their own input); a string is the id of an item of this conversation. None
@@ -215,10 +219,13 @@ class TextDelta:
         text: What comes next.
         usage: What the branch has cost with this text, or None where that is not counted yet.
             It is all that is known of a branch that is stopped.
+        is_source: Of a `TRANSLATION`: whether these are the words that were said, which all
+            come before those of the translation.
     """
 
     text: str
     usage: Usage | None = None
+    is_source: bool = False
 
 
 class FinishReason(StrEnum):
@@ -275,6 +282,8 @@ class EngineInfo:
         images: Whether items may hold images.
         answers_at_once: About how many answers it writes at a time before they wait for each
             other.
+        translation_targets: BCP-47 codes of the languages it can translate speech into; None
+            for any.
     """
 
     name: str
@@ -283,6 +292,7 @@ class EngineInfo:
     context_tokens: int = 0
     images: bool = False
     answers_at_once: int = 8
+    translation_targets: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)

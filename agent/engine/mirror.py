@@ -136,8 +136,13 @@ class Mirror:
                 assert_never(call)
 
     def settle(self, serial: int, transcript: str | None) -> None:
-        """A commit's outcome is known; its audio is dropped when its words came with it."""
+        """A commit's outcome is known; its audio is dropped when its words came with it.
+
+        It is kept in a conversation that is translated: words alone are no source for that.
+        """
         item_id = self.pending.pop(serial, None)
+        if transcript and self.settings.translate_into is not None:
+            return
         if item_id is not None and transcript is not None:
             self._history.replace_content(item_id, (Speech(transcript=transcript),))
 

@@ -52,6 +52,7 @@ def create_app(
             WebSocketRoute("/v1/realtime", realtime),
             Route("/v1/realtime/calls", create_call, methods=["POST"]),
             Route("/v1/realtime/calls/{call_id}/hangup", hang_up, methods=["POST"]),
+            WebSocketRoute("/v1/realtime/translations", translations),
             Route("/v1/models", models),
             Route("/healthz", healthz),
             Route("/readyz", readyz),
@@ -70,9 +71,18 @@ def create_app(
 
 
 async def realtime(websocket: WebSocket) -> None:
-    """`/v1/realtime`: one session, from its handshake to its end."""
+    """`/v1/realtime`: one conversation."""
+    await _session(websocket, SessionQuery.parse(websocket.query_params))
+
+
+async def translations(websocket: WebSocket) -> None:
+    """`/v1/realtime/translations`: one translation session."""
+    await _session(websocket, SessionQuery.parse(websocket.query_params, translates=True))
+
+
+async def _session(websocket: WebSocket, query: SessionQuery) -> None:
+    """One session, from its handshake to its end."""
     gateway: Gateway = websocket.app.state.gateway
-    query = SessionQuery.parse(websocket.query_params)
     refusal = _intent_refusal(query) or gateway.sessions.refusal()
     if refusal is not None:
         await refuse_websocket(websocket, refusal, gateway.services.metrics)
@@ -134,7 +144,8 @@ async def no_such_websocket(websocket: WebSocket) -> None:
     """Any other WebSocket address."""
     gateway: Gateway = websocket.app.state.gateway
     error = InvalidEvent(
-        f"there is no WebSocket at {websocket.url.path[:200]}; the session is at /v1/realtime",
+        f"there is no WebSocket at {websocket.url.path[:200]}; sessions are at /v1/realtime "
+        "and /v1/realtime/translations",
         code="not_found",
     )
     await refuse_websocket(websocket, Refusal(error, 404, CLOSE_POLICY), gateway.services.metrics)

@@ -31,23 +31,29 @@ from agent.gateway.inbox import AudioMessage, Inbox, Stalled
 from agent.gateway.pauses import PauseScores
 from agent.gateway.refusals import error_event
 from agent.gateway.services import Services, SessionQuery
+from agent.gateway.translations import translation_session
 from agent.gateway.transport import (
     CLOSE_GOING_AWAY,
     CLOSE_INTERNAL_ERROR,
+    CLOSE_NORMAL,
     CLOSE_POLICY,
     CLOSE_TRY_AGAIN_LATER,
     Transport,
     TransportClosed,
 )
 from agent.protocol.client_events import (
+    CONVERSATION_EVENTS,
+    TRANSLATION_EVENTS,
     ClientEvent,
     InputAudioClear,
     InputAudioCommit,
     RefusedEvent,
+    SessionClose,
     SessionUpdate,
 )
 from agent.protocol.config import AnyConfig, ServerVad, SessionConfig, TranscriptionConfig
 from agent.session import items
+from agent.session.base import DrivenSession
 from agent.session.options import SessionOptions
 from agent.session.session import Session
 
@@ -74,29 +80,20 @@ class SessionDriver:
     def __init__(
         self, session_id: str, transport: Transport, services: Services, query: SessionQuery
     ) -> None:
-        settings = services.settings
         self._transport = transport
         self._services = services
         self._metrics = services.metrics
         self._log = log.bind(session_id=session_id)
-        self._session = Session(
-            _first_config(services, query).updated(query.session),
-            SessionOptions(
-                session_id=session_id,
-                model=services.engine.info.model,
-                language=settings.language,
-                vad=settings.vad,
-                turns=settings.turns,
-                limits=settings.limits,
-                expires_at=int(time.time() + settings.limits.max_session_s),
-                extensions=query.extensions,
-                interruption=settings.interruption,
-                answers_early=settings.early.work == "answers",
-            ),
-            _new_id,
-        )
+        self._session: DrivenSession
+        if query.translates:
+            self._session = translation_session(session_id, services, query, _new_id)
+            events = TRANSLATION_EVENTS
+        else:
+            self._session = _conversation_session(session_id, services, query)
+            events = CONVERSATION_EVENTS
         self._intake: Intake = transport.intake or AudioIntake(self._session.input_format)
-        self._inbox = Inbox(self._max_audio_bytes())
+        self._inbox = Inbox(self._max_audio_bytes(), events)
+        self._backlog_s = 0.0
         self._working = False
         self._outgoing: deque[dict[str, Any] | items.Close] = deque()
         self._something_to_send = asyncio.Event()
@@ -179,7 +176,8 @@ class SessionDriver:
             while self._outgoing:
                 output = self._outgoing.popleft()
                 if isinstance(output, items.Close):
-                    await self._transport.close(CLOSE_POLICY, output.reason)
+                    code = CLOSE_NORMAL if output.limit is None else CLOSE_POLICY
+                    await self._transport.close(code, output.reason)
                 else:
                     await self._transport.send(output)
 
@@ -218,7 +216,7 @@ class SessionDriver:
         return True
 
     async def _take_event(self, event: ClientEvent) -> None:
-        if isinstance(event, InputAudioCommit | InputAudioClear):
+        if isinstance(event, InputAudioCommit | InputAudioClear | SessionClose):
             await self._flush_audio()
         self._session.receive_event(event, self._now())
         if isinstance(event, SessionUpdate):
@@ -247,7 +245,9 @@ class SessionDriver:
     async def _wait_for_engine(self) -> None:
         """Back-pressure: no more audio while too much of it waits to be understood."""
         limit_s = self._services.settings.limits.max_audio_backlog_s
-        while self._engine_side.backlog_s > limit_s:  # noqa: ASYNC110  # it is only a number
+        while (  # noqa: ASYNC110  # these are only numbers
+            max(self._engine_side.backlog_s, self._session.backlog_s) > limit_s
+        ):
             await asyncio.sleep(BACKLOG_POLL_S)
 
     def _receive_tokens(self, event: items.TokenEvent) -> None:
@@ -292,7 +292,12 @@ class SessionDriver:
             self._answered.clear()
         else:
             self._answered.set()
+        self._note_backlog(self._session.backlog_s)
         self._set_alarm()
+
+    def _note_backlog(self, backlog_s: float) -> None:
+        self._metrics.untranslated_s.inc(backlog_s - self._backlog_s)
+        self._backlog_s = backlog_s
 
     def _command(self, command: items.Command) -> None:
         try:
@@ -346,6 +351,7 @@ class SessionDriver:
         self._services.hub.close_stream(self._stream)
         self._pause_scores.close()
         self._engine_side.close()
+        self._note_backlog(0.0)
         self._answered.set()
 
     def _max_audio_bytes(self) -> int:
@@ -354,6 +360,26 @@ class SessionDriver:
 
     def _now(self) -> float:
         return self._loop.time()
+
+
+def _conversation_session(session_id: str, services: Services, query: SessionQuery) -> Session:
+    settings = services.settings
+    return Session(
+        _first_config(services, query).updated(query.session),
+        SessionOptions(
+            session_id=session_id,
+            model=services.engine.info.model,
+            language=settings.language,
+            vad=settings.vad,
+            turns=settings.turns,
+            limits=settings.limits,
+            expires_at=int(time.time() + settings.limits.max_session_s),
+            extensions=query.extensions,
+            interruption=settings.interruption,
+            answers_early=settings.early.work == "answers",
+        ),
+        _new_id,
+    )
 
 
 def _first_config(services: Services, query: SessionQuery) -> AnyConfig:

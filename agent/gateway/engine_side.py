@@ -160,9 +160,11 @@ class EngineSide:
         try:
             async for piece in branch:
                 match piece:
-                    case contract.TextDelta(text=text, usage=usage):
+                    case contract.TextDelta(text=text, usage=usage, is_source=is_source):
                         spent = None if usage is None else session_usage(usage)
-                        event: items.TokenEvent = items.BranchText(branch_id, text, spent)
+                        event: items.TokenEvent = items.BranchText(
+                            branch_id, text, spent, is_source
+                        )
                     case contract.BranchDone(reason=contract.FinishReason.CANCELLED):
                         return
                     case contract.BranchDone():

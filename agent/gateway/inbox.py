@@ -11,7 +11,14 @@ from collections import deque
 from dataclasses import dataclass
 
 from agent.errors import InvalidEvent
-from agent.protocol.client_events import ClientEvent, InputAudioAppend, RefusedEvent, parse
+from agent.protocol.client_events import (
+    CONVERSATION_EVENTS,
+    ClientEvent,
+    EventModels,
+    InputAudioAppend,
+    RefusedEvent,
+    parse,
+)
 
 MAX_WAITING_EVENTS = 256
 
@@ -49,9 +56,11 @@ class Inbox:
 
     Args:
         max_audio_bytes: How much audio may wait before the reader does.
+        events: What the client may say.
     """
 
-    def __init__(self, max_audio_bytes: int) -> None:
+    def __init__(self, max_audio_bytes: int, events: EventModels = CONVERSATION_EVENTS) -> None:
+        self._events = events
         self.max_audio_bytes = max_audio_bytes
         self._entries: deque[Entry] = deque()
         self._audio_bytes = 0
@@ -63,7 +72,7 @@ class Inbox:
 
     def put(self, message: str | bytes, now: float) -> None:
         """Add one message of the client; text is parsed here."""
-        entry = _read(message, now)
+        entry = self._read(message, now)
         if isinstance(entry, AudioMessage):
             self._audio_bytes += len(entry.data)
         self._add(entry)
@@ -110,17 +119,16 @@ class Inbox:
     def _is_full(self) -> bool:
         return self._audio_bytes > self.max_audio_bytes or len(self._entries) > MAX_WAITING_EVENTS
 
-
-def _read(message: str | bytes, now: float) -> Entry:
-    if isinstance(message, bytes):
-        return AudioMessage(message, now)
-    try:
-        event = parse(message)
-    except RefusedEvent as error:
-        return error
-    if not isinstance(event, InputAudioAppend):
-        return event
-    try:
-        return AudioMessage(event.decode(), now, event.event_id, in_event=True)
-    except InvalidEvent as error:
-        return RefusedEvent(error, event.event_id)
+    def _read(self, message: str | bytes, now: float) -> Entry:
+        if isinstance(message, bytes):
+            return AudioMessage(message, now)
+        try:
+            event = parse(message, self._events)
+        except RefusedEvent as error:
+            return error
+        if not isinstance(event, InputAudioAppend):
+            return event
+        try:
+            return AudioMessage(event.decode(), now, event.event_id, in_event=True)
+        except InvalidEvent as error:
+            return RefusedEvent(error, event.event_id)

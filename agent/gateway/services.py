@@ -53,19 +53,22 @@ class SessionQuery:
         intent: `?intent=`, or None.
         extensions: `?extensions=`, those that this server knows.
         session: Settings that came with the call, as in `session.update`; checked already.
+        translates: Whether it is a translation session; its URL has a path of its own.
     """
 
     model: str | None = None
     intent: str | None = None
     extensions: frozenset[str] = frozenset()
     session: Mapping[str, object] = field(default_factory=dict)
+    translates: bool = False
 
     @classmethod
-    def parse(cls, query: Mapping[str, str]) -> SessionQuery:
+    def parse(cls, query: Mapping[str, str], *, translates: bool = False) -> SessionQuery:
         """Read a URL's query; empty values count as absent, unknown extensions are ignored."""
         asked = {name.strip() for name in query.get("extensions", "").split(",")}
         return cls(
             model=query.get("model") or None,
             intent=query.get("intent") or None,
             extensions=EXTENSIONS & asked,
+            translates=translates,
         )

@@ -17,7 +17,11 @@ _KINDS = {
     items.BranchPurpose.TRANSCRIPT: contract.BranchKind.TRANSCRIPT,
     # Without an item it is one of the open utterance.
     items.BranchPurpose.CAPTION: contract.BranchKind.TRANSCRIPT,
+    items.BranchPurpose.TRANSLATION: contract.BranchKind.TRANSLATION,
 }
+
+TRANSLATION_LIMITS = contract.Limits(max_output_tokens=1024, temperature=0.0)
+"""Half a minute of fast speech twice, in a language that takes many tokens; nothing to choose."""
 
 
 def engine_item(item: Item) -> contract.Item:
@@ -49,7 +53,11 @@ def engine_settings(command: items.Configure) -> contract.ConversationSettings:
         case float(ratio):
             truncation = contract.Truncation(retention_ratio=ratio)
     return contract.ConversationSettings(
-        command.instructions, command.tools, command.language, truncation
+        command.instructions,
+        command.tools,
+        command.language,
+        truncation,
+        command.translate_into,
     )
 
 
@@ -79,7 +87,9 @@ def engine_request(
                 command.max_output_tokens or max_output_tokens, max_output_tokens
             ),
             temperature=temperature,
-        ),
+        )
+        if command.purpose is not items.BranchPurpose.TRANSLATION
+        else TRANSLATION_LIMITS,
     )
 
 

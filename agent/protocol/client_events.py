@@ -12,6 +12,7 @@ import base64
 import binascii
 import difflib
 import json
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator
@@ -35,9 +36,9 @@ class SessionUpdate(_ClientEvent):
 
 
 class InputAudioAppend(_ClientEvent):
-    """More audio in the session's input format."""
+    """More audio in the session's input format; translation sessions have a name of their own."""
 
-    type: Literal["input_audio_buffer.append"]
+    type: Literal["input_audio_buffer.append", "session.input_audio_buffer.append"]
     audio: str
 
     def decode(self) -> bytes:
@@ -122,6 +123,12 @@ class ResponseCancel(_ClientEvent):
     response_id: ItemId | None = None
 
 
+class SessionClose(_ClientEvent):
+    """A translation session is to end once all that was said is translated."""
+
+    type: Literal["session.close"]
+
+
 ClientEvent = (
     SessionUpdate
     | InputAudioAppend
@@ -134,9 +141,13 @@ ClientEvent = (
     | ItemTruncate
     | ResponseCreate
     | ResponseCancel
+    | SessionClose
 )
 
-_MODELS: dict[str, type[ClientEvent]] = {
+EventModels = Mapping[str, type[ClientEvent]]
+"""The events that sessions of one kind know, by their type."""
+
+CONVERSATION_EVENTS: EventModels = {
     "session.update": SessionUpdate,
     "input_audio_buffer.append": InputAudioAppend,
     "input_audio_buffer.commit": InputAudioCommit,
@@ -150,6 +161,12 @@ _MODELS: dict[str, type[ClientEvent]] = {
     "response.cancel": ResponseCancel,
 }
 
+TRANSLATION_EVENTS: EventModels = {
+    "session.update": SessionUpdate,
+    "session.input_audio_buffer.append": InputAudioAppend,
+    "session.close": SessionClose,
+}
+
 
 class RefusedEvent(InvalidEvent):
     """An event that could not be parsed, with its `event_id` where it had a usable one."""
@@ -159,8 +176,12 @@ class RefusedEvent(InvalidEvent):
         self.event_id = event_id
 
 
-def parse(text: str) -> ClientEvent:
+def parse(text: str, models: EventModels = CONVERSATION_EVENTS) -> ClientEvent:
     """One message from a client as an event.
+
+    Args:
+        text: The message.
+        models: The events that may come.
 
     Raises:
         RefusedEvent: Not JSON, not an event that exists, or a field is wrong.
@@ -170,7 +191,7 @@ def parse(text: str) -> ClientEvent:
         raw = _load(text)
         given = raw.get("event_id")
         event_id = given if isinstance(given, str) else None
-        return validate(_model_for(raw), raw, "")
+        return validate(_model_for(raw, models), raw, "")
     except InvalidEvent as error:
         raise RefusedEvent(error, event_id) from error
 
@@ -207,16 +228,16 @@ def _refuse_constant(name: str) -> object:
     raise InvalidEvent(f"the message is not JSON ({name} is not a number)", code="invalid_json")
 
 
-def _model_for(raw: dict[str, Any]) -> type[ClientEvent]:
+def _model_for(raw: dict[str, Any], models: EventModels) -> type[ClientEvent]:
     kind = raw.get("type")
     if not isinstance(kind, str):
         raise InvalidEvent(
             "every event needs a `type`, a string", code="missing_type", param="type"
         )
-    model = _MODELS.get(kind)
+    model = models.get(kind)
     if model is None:
-        close = difflib.get_close_matches(kind[:100], _MODELS, n=1)
-        hint = f"; did you mean {close[0]!r}?" if close else f"; known are {', '.join(_MODELS)}"
+        close = difflib.get_close_matches(kind[:100], models, n=1)
+        hint = f"; did you mean {close[0]!r}?" if close else f"; known are {', '.join(models)}"
         raise InvalidEvent(
             f"unknown event type {kind[:100]!r}{hint}", code="unknown_event", param="type"
         )

@@ -181,7 +181,7 @@ class _Settings(WireModel):
         Raises:
             InvalidEvent: A field is unknown or out of range; nothing has changed.
         """
-        merged = _merge(self.model_dump(), patch)
+        merged = merge(self.model_dump(), patch)
         return validate(type(self), merged, "session")
 
 
@@ -331,7 +331,7 @@ def _field_names(model: type[BaseModel]) -> set[str]:
     return names
 
 
-def _merge(current: Mapping[str, Any], patch: Mapping[str, object]) -> dict[str, Any]:
+def merge(current: Mapping[str, Any], patch: Mapping[str, object]) -> dict[str, Any]:
     """Deep merge; an object of another `type` replaces the one that stands there."""
     merged = dict(current)
     for name, value in patch.items():
@@ -344,7 +344,7 @@ def _merge(current: Mapping[str, Any], patch: Mapping[str, object]) -> dict[str,
         if same_kind:
             assert isinstance(old, Mapping)
             assert isinstance(value, Mapping)
-            merged[name] = _merge(old, value)
+            merged[name] = merge(old, value)
         else:
             merged[name] = value
     return merged

@@ -43,6 +43,21 @@ def session_updated(session: Wire) -> Event:
     return {"type": "session.updated", "session": session}
 
 
+def session_closed() -> Event:
+    """All that was said is translated; the last event of a translation session."""
+    return {"type": "session.closed"}
+
+
+def input_transcript_delta(delta: str, elapsed_ms: int) -> Event:
+    """More of what was said, in a translation session."""
+    return {"type": "session.input_transcript.delta", "delta": delta, "elapsed_ms": elapsed_ms}
+
+
+def output_transcript_delta(delta: str, elapsed_ms: int) -> Event:
+    """More of the translation."""
+    return {"type": "session.output_transcript.delta", "delta": delta, "elapsed_ms": elapsed_ms}
+
+
 def speech_started(item_id: str, audio_start_ms: int) -> Event:
     """Somebody speaks; `item_id` is the item that this turn will become."""
     return {
@@ -296,6 +311,29 @@ def turn_timings(
         "turn_end_delay_ms": turn_end_delay_ms,
         "speech_end_to_first_token_ms": speech_end_to_first_token_ms,
         "stages_ms": stages_ms,
+    }
+
+
+def segment_timings(
+    *,
+    item_id: str,
+    start_ms: int,
+    end_ms: int,
+    status: str,
+    speech_end_to_first_text_ms: float | None,
+    speech_end_to_done_ms: float,
+    backlog_s: float,
+) -> Event:
+    """Extension `timings`: one segment of a translation is done; `backlog_s` waits after it."""
+    return {
+        "type": f"{EXTENSION_PREFIX}segment.timings",
+        "item_id": item_id,
+        "start_ms": start_ms,
+        "end_ms": end_ms,
+        "status": status,
+        "speech_end_to_first_text_ms": speech_end_to_first_text_ms,
+        "speech_end_to_done_ms": speech_end_to_done_ms,
+        "backlog_s": backlog_s,
     }
 
 

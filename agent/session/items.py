@@ -90,6 +90,7 @@ class BranchPurpose(StrEnum):
     ANSWER = "answer"
     TRANSCRIPT = "transcript"
     CAPTION = "caption"
+    TRANSLATION = "translation"
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,12 +103,14 @@ class Configure:
         language: Of the speech, or None.
         truncation: What happens when the conversation gets too long: the engine's own way,
             nothing, or the share of the room that is kept.
+        translate_into: The language that translations are made in, or None.
     """
 
     instructions: str
     tools: tuple[dict[str, Any], ...]
     language: str | None
     truncation: Literal["auto", "disabled"] | float = "auto"
+    translate_into: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +157,8 @@ class StartBranch:
     Attributes:
         branch_id: Names it in the events that come back.
         purpose: What it is for.
-        item_id: For a transcript, the item to transcribe; None for the open utterance.
+        item_id: For a transcript or a translation, the item that it is of; None for the open
+            utterance.
         instructions: Replaces the session's for this branch, or None.
         context: Replaces the conversation for this branch: items, or ids of items.
         max_output_tokens: None for the server's own limit.
@@ -254,9 +258,9 @@ class ScoreTurn:
 
 @dataclass(frozen=True, slots=True)
 class Close:
-    """End the connection; `limit` is `idle` or `max_session`."""
+    """End the connection; `limit` is `idle` or `max_session`, None when the client wants it."""
 
-    limit: str
+    limit: str | None
     reason: str
 
 
@@ -325,11 +329,19 @@ class TokenUsage:
 
 @dataclass(frozen=True, slots=True)
 class BranchText:
-    """More text of a branch; `usage` is what it has cost with this text, or None."""
+    """More text of a branch.
+
+    Attributes:
+        branch_id: Which.
+        text: What comes next.
+        usage: What it has cost with this text, or None.
+        is_source: Whether these are the words that a translation is made of.
+    """
 
     branch_id: str
     text: str
     usage: TokenUsage | None = None
+    is_source: bool = False
 
 
 @dataclass(frozen=True, slots=True)

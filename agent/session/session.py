@@ -123,6 +123,11 @@ class Session:
         return self._responses.open_count > 0
 
     @property
+    def backlog_s(self) -> float:
+        """Seconds of speech whose text is awaited: none, as answers are not for every word."""
+        return 0.0
+
+    @property
     def next_deadline(self) -> float | None:
         """When `tick` must be called, if nothing else happens before."""
         deadlines = [

@@ -1,7 +1,8 @@
 """An engine without models that does what it is told; it runs in a real engine process too.
 
 It hears numbers: a clip whose samples all have the value `n / 1000` is the word `n`, a clip
-of silence is nothing. What it answers depends on the last user item:
+of silence is nothing. `n` translated is `n in` and the language. What it answers depends on
+the last user item:
 
     say some words    those words, one piece each
     history           all items: `id role text` each, separated by ` | `
@@ -22,8 +23,9 @@ import asyncio
 import os
 import signal
 import time
-from collections.abc import AsyncIterator, Awaitable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Coroutine, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -151,15 +153,26 @@ class ScriptedConversation(Conversation):
 
     def branch(self, request: BranchRequest) -> Branch:
         stream = BranchStream()
-        work = (
-            self._transcribe(stream, self._heard(request.item_id))
-            if request.kind is BranchKind.TRANSCRIPT
-            else self._answer(stream, self._seen(request))
-        )
+        work = self._work(stream, request)
         task = asyncio.ensure_future(work)
         self._tasks.add(task)
         stream.when_cancelled(lambda: stream.push(done(FinishReason.CANCELLED)))
         return stream
+
+    def _work(self, stream: BranchStream, request: BranchRequest) -> Coroutine[Any, Any, None]:
+        match request.kind:
+            case BranchKind.TRANSCRIPT:
+                return self._transcribe(stream, self._heard(request.item_id))
+            case BranchKind.TRANSLATION:
+                return self._translate(stream, self._heard(request.item_id))
+            case BranchKind.ANSWER:
+                return self._answer(stream, self._seen(request))
+
+    async def _translate(self, stream: BranchStream, heard: str) -> None:
+        stream.push(TextDelta(heard, is_source=True))
+        await self._gate()
+        stream.push(TextDelta(f"{heard} in {self.settings.translate_into}"))
+        stream.push(done(FinishReason.STOP))
 
     async def _transcribe(self, stream: BranchStream, heard: str) -> None:
         for word in heard.split():

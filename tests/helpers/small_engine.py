@@ -40,6 +40,7 @@ class FakeEar:
         expected: str | None = None,
         *,
         draft: bool = False,
+        translate: bool = False,
     ) -> Heard:
         self.begun.release()
         if self._held:
@@ -51,7 +52,8 @@ class FakeEar:
             raise EngineError("an unlucky clip")
         if word == "14":
             raise RuntimeError("a bug")
-        return Heard(word, samples.size // 10, 1, language or "xx")
+        translation = f"{word} in English" if translate else None
+        return Heard(word, samples.size // 10, 1, language or "xx", translation)
 
 
 class FakeModel:

@@ -14,6 +14,8 @@ pytest.importorskip("transformers")
 from tests.helpers.cli import run
 from tests.helpers.hub_server import hub_server
 from tests.helpers.server import RunningServer, running_server
+from tests.helpers.speech import Recording
+from tests.helpers.translating import in_a_row, translate
 
 DATA = Path(__file__).parents[1] / "data"
 SPOKEN = DATA / "spoken-digits"
@@ -73,3 +75,21 @@ async def test_spoken_digits_are_answered_and_transcribed(server: RunningServer)
     for name in names:
         heard = [str(line["transcript"]) for line in lines if Path(str(line["file"])).name == name]
         assert " ".join(heard) == SAID[name]
+
+
+SPANISH = ["cero", "uno", "dos", "tres", "cuatro", "cinco", "seis", "siete", "ocho", "nueve"]
+GERMAN = ["null", "eins", "zwei", "drei", "vier", "fünf", "sechs", "sieben", "acht", "neun"]
+
+
+@pytest.mark.parametrize(
+    ("language", "spoken", "numbers"), [("es", "en", SPANISH), ("German", None, GERMAN)]
+)
+async def test_spoken_digits_are_translated_in_order(
+    server: RunningServer, language: str, spoken: str | None, numbers: list[str]
+) -> None:
+    clips = [Recording(SPOKEN / name, "").samples() for name in SAID]
+    got = await translate(server.base_url, in_a_row(clips), language=language, spoken=spoken)
+    assert got.types[-1] == "session.closed"
+    digits = " ".join(SAID.values())
+    assert got.source == digits
+    assert got.text == " ".join(numbers[int(digit)] for digit in digits.split())

@@ -23,10 +23,13 @@ from agent.engine.contract import (
     Role,
     Samples,
     Speech,
+    TextDelta,
 )
 from agent.engine.gemma.decoding import Asked, Tell
 from agent.engine.gemma.dialogue import Dialogue
+from agent.engine.gemma.prompts import language_name
 from agent.engine.gemma.scheduler import Scheduler
+from agent.engine.gemma.two_texts import TwoTexts
 from agent.engine.history import History, answer_item
 from agent.engine.stream import BranchStream
 from agent.engine.utterance import ClipLengths
@@ -135,11 +138,19 @@ class GemmaConversation(Conversation):
         """See `Conversation.branch`."""
         stream, number = BranchStream(), next(self._numbers)
         self._streams[number] = stream
+        texts = self._two_texts(request)
 
         def push(piece: BranchPiece | EngineError) -> None:
             if isinstance(piece, EngineError):
                 stream.fail(piece)
+            elif texts is None:
+                stream.push(piece)
+            elif isinstance(piece, TextDelta):
+                for part in texts.push(piece.text):
+                    stream.push(part)
             else:
+                for part in texts.finish():
+                    stream.push(part)
                 stream.push(piece)
             if stream.ended:
                 self._streams.pop(number, None)
@@ -160,6 +171,13 @@ class GemmaConversation(Conversation):
         self._post(partial(self._dialogue.branch, number, request, _clips(own), asked))
         stream.when_cancelled(lambda: self._post(partial(self._dialogue.cancel, number)))
         return stream
+
+    def _two_texts(self, request: BranchRequest) -> TwoTexts | None:
+        """What takes a translation's reply apart."""
+        target = self._settings.translate_into
+        if request.kind is not BranchKind.TRANSLATION or target is None:
+            return None
+        return TwoTexts(language_name(target) or target)
 
     def _teller(self, push: Callable[[BranchPiece | EngineError], None]) -> Tell:
         def tell(piece: BranchPiece | EngineError) -> None:

@@ -73,11 +73,12 @@ class Translation:
     """What was said in the clips of the last item, then the same in another language.
 
     Attributes:
-        source, target: As `Transcript.language`.
+        source: As `Transcript.language`.
+        target: The other language, as a BCP-47 code or an English name.
         in_context: As for `Transcript`.
     """
 
-    source: str
+    source: str | None
     target: str
     in_context: bool = False
 
@@ -246,12 +247,12 @@ def _recognition_request(language: str | None) -> str:
     )
 
 
-def _translation_request(source: str, target: str) -> str:
+def _translation_request(source: str | None, target: str) -> str:
     """Google's translation prompt (the model card of Gemma 4, "Audio")."""
-    names = [language_name(language) for language in (source, target)]
-    if None in names:
+    spoken = "its original language" if source is None else language_name(source)
+    wanted = language_name(target)
+    if spoken is None or wanted is None:
         raise Unsupported(f"no name is known for one of the languages {source!r}, {target!r}")
-    spoken, wanted = names
     return (
         f"Transcribe the following speech segment in {spoken}, then translate it into {wanted}.\n"
         f"When formatting the answer, first output the transcription in {spoken}, "

@@ -18,7 +18,7 @@ from agent.engine.contract import (
     Truncation,
 )
 from agent.engine.gemma.budget import LEFT_SHARE, MOST_SHARE, Absent, first_kept, turn_starts
-from agent.engine.gemma.prompts import Answer, PromptItem, Transcript
+from agent.engine.gemma.prompts import Answer, PromptItem, Transcript, Translation
 from agent.engine.gemma.sounds import Sound
 from agent.engine.gemma.summary import (
     KEPT_SHARE,
@@ -166,6 +166,10 @@ class Record:
             sounds = self._to_transcribe(request.item_id, open_sounds)
             purpose = Transcript(self.settings.language)
             return self._scripts.of(self.settings, [spoken(sounds)], purpose), Absent()
+        if request.kind is BranchKind.TRANSLATION:
+            sounds = self._to_transcribe(request.item_id, open_sounds)
+            script = self._scripts.of(self.settings, [spoken(sounds)], self._translation())
+            return script, Absent()
         settings, absent = self.settings, Absent()
         if request.instructions is not None:
             settings = replace(settings, instructions=request.instructions)
@@ -177,6 +181,12 @@ class Record:
         else:
             settings, prompts, absent = self._kept(settings, self.summary, present=True)
         return self._scripts.of(settings, prompts, Answer()), absent
+
+    def _translation(self) -> Translation:
+        target = self.settings.translate_into
+        if target is None:
+            raise EngineError("the conversation's settings name no language to translate into")
+        return Translation(self.settings.language, target)
 
     def _to_transcribe(self, item_id: str | None, open_sounds: Sequence[Sound]) -> Sequence[Sound]:
         if item_id is None:

@@ -29,10 +29,11 @@ from agent.engine.contract import (
 from agent.engine.history import History, answer_item
 from agent.engine.small.answers import Answers, Question
 from agent.engine.small.listening import Listening, Words
+from agent.engine.small.options import TRANSLATION_TARGETS
 from agent.engine.small.recogniser import Heard
 from agent.engine.small.recognition import RecognitionQueue, Speaker, Urgency
 from agent.engine.stream import BranchStream
-from agent.errors import EngineError, EngineUnavailable
+from agent.errors import EngineError, EngineUnavailable, Unsupported
 
 log = structlog.get_logger(__name__)
 
@@ -57,7 +58,7 @@ class SmallConversation(Conversation):
         self._queue = queue
         self._answers = answers
         self._settings = settings
-        self._speaker = Speaker(settings.language)
+        self._speaker = Speaker(settings.language, settings.translate_into is not None)
         self._history = History()
         self._words: dict[str, Words] = {}
         self._listening: Listening | None = None
@@ -72,6 +73,7 @@ class SmallConversation(Conversation):
         """See `Conversation.configure`."""
         self._settings = settings
         self._speaker.language = settings.language
+        self._speaker.is_translated = settings.translate_into is not None
 
     def hear(self, samples: Samples) -> None:
         """See `Conversation.hear`."""
@@ -126,6 +128,9 @@ class SmallConversation(Conversation):
         if request.kind is BranchKind.TRANSCRIPT:
             source = self._words_to_transcribe(request.item_id)
             work = partial(_transcribe, stream, source)
+        elif request.kind is BranchKind.TRANSLATION:
+            source = self._words_to_translate(request.item_id)
+            work = partial(_translate, stream, source)
         else:
             question = self._question(request)
             work = partial(self._answers.answer, stream, question, request.limits)
@@ -200,6 +205,21 @@ class SmallConversation(Conversation):
                 return part.transcript
         raise EngineError(f"there is no speech in an item {item_id!r}")
 
+    def _words_to_translate(self, item_id: str | None) -> Words:
+        target = self._settings.translate_into
+        if target is None or target.partition("-")[0] not in TRANSLATION_TARGETS:
+            raise Unsupported(
+                f"the embedded engine translates into English only, not into {target!r}"
+            )
+        if item_id is None and self._listening is not None:
+            return self._listening.words(Urgency.CLOSED)
+        words = self._words_to_transcribe(item_id)
+        if not isinstance(words, str):
+            return words
+        if words:
+            raise EngineError("of this speech only the words are left; they cannot be translated")
+        return Words([])
+
     async def _run(
         self, stream: BranchStream, work: Callable[[], Coroutine[Any, Any, None]]
     ) -> None:
@@ -269,6 +289,20 @@ async def _transcribe(stream: BranchStream, source: Words | str) -> None:
     heard = Heard(source) if isinstance(source, str) else await source.heard()
     if heard.text:
         stream.push(TextDelta(heard.text))
+    recognition_ms = (asyncio.get_running_loop().time() - began_s) * 1000
+    stream.push(BranchDone(FinishReason.STOP, _usage(heard), {"recognition": recognition_ms}))
+
+
+async def _translate(stream: BranchStream, source: Words) -> None:
+    """Give the words as one piece, and their translation as another."""
+    began_s = asyncio.get_running_loop().time()
+    heard = await source.heard()
+    if heard.translation is None:
+        raise EngineError("this speech was heard before it was to be translated, and is not kept")
+    if heard.text:
+        stream.push(TextDelta(heard.text, is_source=True))
+    if heard.translation:
+        stream.push(TextDelta(heard.translation))
     recognition_ms = (asyncio.get_running_loop().time() - began_s) * 1000
     stream.push(BranchDone(FinishReason.STOP, _usage(heard), {"recognition": recognition_ms}))
 

@@ -43,6 +43,7 @@ class Words:
                 " ".join(part.text for part in parts if part.text),
                 sum(part.audio_tokens for part in parts),
                 sum(part.output_tokens for part in parts),
+                translation=_joined([part.translation for part in parts]),
             )
             self._recognitions = ()  # frees the audio
         return self._heard
@@ -108,6 +109,12 @@ class Listening:
         for recognition in recognitions:
             self._queue.hurry(recognition, urgency)
         return Words(recognitions, own)
+
+
+def _joined(translations: Sequence[str | None]) -> str | None:
+    """Of all clips, joined by spaces; None when there is not one of each."""
+    known = [text for text in translations if text is not None]
+    return " ".join(filter(None, known)) if len(known) == len(translations) else None
 
 
 async def _result(recognition: Recognition) -> Heard:

@@ -6,6 +6,9 @@ from dataclasses import asdict, dataclass
 
 from agent.engine.contract import EngineInfo
 
+TRANSLATION_TARGETS = ("en",)
+"""All that Whisper translates into."""
+
 INFO = EngineInfo(
     name="small",
     model="whisper-base+smollm2-135m-instruct",
@@ -13,6 +16,7 @@ INFO = EngineInfo(
         "This is the embedded demo: it hears well, but its answers are of demo quality and often"
         " wrong. Gemma 4 hears and answers for real: scripts/serve --model google/gemma-4-E2B-it"
     ),
+    translation_targets=TRANSLATION_TARGETS,
 )
 
 # Beyond these a model of this size gets no faster.

@@ -37,6 +37,7 @@ class Ear(Protocol):
         expected: str | None = None,
         *,
         draft: bool = False,
+        translate: bool = False,
     ) -> Heard:
         """Recognise one clip; blocks."""
 
@@ -47,11 +48,13 @@ class Speaker:
 
     Attributes:
         language: BCP-47 code that was set, or None.
+        is_translated: Whether the words are wanted in English too.
         spoken: The language heard last.
         served: When it was served last, as a running number.
     """
 
     language: str | None = None
+    is_translated: bool = False
     spoken: str | None = None
     served: int = 0
 
@@ -65,6 +68,7 @@ class Recognition:
         samples: The clip.
         urgency: Changed by `RecognitionQueue.hurry`.
         language: What is spoken, or None to detect it.
+        translate: Whether to say it in English too.
         heard: The result; cancelled when it was dropped before it began.
     """
 
@@ -72,6 +76,7 @@ class Recognition:
     samples: Samples
     urgency: Urgency
     language: str | None
+    translate: bool
     heard: asyncio.Future[Heard]
     number: int = field(default_factory=itertools.count(1).__next__)
 
@@ -124,7 +129,9 @@ class RecognitionQueue:
         """
         heard: asyncio.Future[Heard] = asyncio.get_running_loop().create_future()
         heard.add_done_callback(_retrieve)
-        recognition = Recognition(speaker, samples, urgency, speaker.language, heard)
+        recognition = Recognition(
+            speaker, samples, urgency, speaker.language, speaker.is_translated, heard
+        )
         with self._changed:
             self._waiting.append(recognition)
             self._changed.notify()
@@ -152,6 +159,7 @@ class RecognitionQueue:
                     recognition.language,
                     expected=speaker.spoken,
                     draft=recognition.urgency is Urgency.CAPTION,
+                    translate=recognition.translate,
                 )
             except EngineError as error:
                 result = error

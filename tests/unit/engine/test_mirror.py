@@ -240,6 +240,17 @@ def test_an_engine_that_hears_audio_itself_gets_the_audio_again() -> None:
     assert rebuild.calls == ()
 
 
+def test_speech_to_be_translated_is_kept_with_its_audio() -> None:
+    mirror = mirror_of([Configure(ConversationSettings(translate_into="en"))])
+    for number, item_id in enumerate(("a", "b"), start=1):
+        mirror.apply(sound(10, 64))
+        mirror.apply(Commit(number, item_id))
+    mirror.settle(1, "words")
+    mirror.settle(2, "")  # nothing was said, or the engine dies of it
+    audio = Speech((encode_pcm16(np.full(10, 0.5, np.float32)),))
+    assert [item.content for item in mirror.items] == [(audio,), (Speech(transcript=""),)]
+
+
 def test_an_outcome_of_a_commit_that_is_gone_is_ignored() -> None:
     mirror = mirror_of([sound(1, 1), Commit(1, "a"), Delete("a")])
     mirror.apply(Insert(Item("a", Role.USER, (Text("typed"),))))

@@ -316,3 +316,29 @@ async def test_closing_tells_the_process_and_ends_what_runs() -> None:
 async def test_branches_of_other_engines_are_not_adopted() -> None:
     with pytest.raises(TypeError):
         conversation().adopt(object(), "a", 1)  # type: ignore[arg-type]
+
+
+async def test_a_translation_goes_on_in_a_new_process_where_it_was() -> None:
+    one, old, new = conversation(), Wire(), Wire()
+    one.attach(old)
+    one.configure(ConversationSettings(translate_into="es"))
+    one.hear(SPEECH)
+    one.commit("u1")
+    branch = one.branch(BranchRequest(BranchKind.TRANSLATION, item_id="u1"))
+    one.receive(old.take_branch().branch, TextDelta("one", is_source=True))
+    one.detach()
+    one.attach(new)
+    number = new.take_branch().branch
+    for piece in (
+        TextDelta("on", is_source=True),
+        TextDelta("e two", is_source=True),
+        TextDelta("uno"),
+        DONE,
+    ):
+        one.receive(number, piece)
+    assert [piece async for piece in branch] == [
+        TextDelta("one", is_source=True),
+        TextDelta(" two", is_source=True),
+        TextDelta("uno"),
+        DONE,
+    ]

@@ -49,6 +49,7 @@ REQUEST = BranchRequest(
 )
 MESSAGES: list[wire.Request | wire.Report] = [
     wire.Open(1, ConversationSettings(), (ITEM,)),
+    wire.Open(1, ConversationSettings(language="de", translate_into="en"), ()),
     *(wire.Change(1, call) for call in CALLS),
     wire.Close(1),
     wire.StartBranch(1, 2, REQUEST),
@@ -60,6 +61,7 @@ MESSAGES: list[wire.Request | wire.Report] = [
     wire.CommitDone(1, 2, Committed(Usage(audio_tokens=3), "words")),
     wire.Piece(1, 2, TextDelta("w")),
     wire.Piece(1, 2, TextDelta("w", Usage(text_tokens=4, dropped_items=2))),
+    wire.Piece(1, 2, TextDelta("w", is_source=True)),
     wire.Piece(1, 2, BranchDone(FinishReason.CANCELLED, Usage(), {"prompt": 1.5})),
     wire.Pong(),
 ]

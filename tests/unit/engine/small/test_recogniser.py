@@ -19,6 +19,7 @@ faster_whisper = pytest.importorskip("faster_whisper")
 
 TIMES = 1000  # the first timestamp token; text tokens are below `END`
 END = 500
+TRANSLATE = END + 2
 WORDS = {1: " one", 2: " two", 3: " three", 9: " la" * 40}
 
 
@@ -39,6 +40,7 @@ class FakeWhisper:
     language: tuple[str, float] = ("<|en|>", 0.9)
     windows_s: list[float] = field(default_factory=list)
     languages: list[str] = field(default_factory=list)
+    tasks: list[str] = field(default_factory=list)
     max_length: int = 448
     supported_languages: tuple[str, ...] = ("en", "de", "no", "he")
 
@@ -60,6 +62,7 @@ class FakeWhisper:
     def get_prompt(self, tokenizer: Any, previous: list[int], *, without_timestamps: bool) -> Any:
         assert not without_timestamps
         self.languages.append(tokenizer.language_code)
+        self.tasks.append("translate" if tokenizer.task == TRANSLATE else "transcribe")
         return [1, 2, 3]
 
     # --- ctranslate2
@@ -80,7 +83,8 @@ class FakeWhisper:
     # --- tokenizers
 
     def token_to_id(self, token: str) -> int:
-        return {"<|endoftext|>": END, "<|notimestamps|>": TIMES - 1}.get(token, END + 1)
+        known = {"<|endoftext|>": END, "<|notimestamps|>": TIMES - 1, "<|translate|>": TRANSLATE}
+        return known.get(token, END + 1)
 
     def decode(self, tokens: list[int]) -> str:
         return "".join(WORDS[token] for token in tokens)
@@ -154,6 +158,39 @@ def test_a_doubtful_result_is_tried_once_more_in_a_whole_window(
     recogniser, whisper = make(doubtful, Result(timed(2, 2)))
     assert recogniser.hear(speech(2)).text == "two"
     assert whisper.windows_s == [10.0, 30.0]
+
+
+def test_a_translation_is_a_second_decoding_of_the_same_sound(make: Make) -> None:
+    recogniser, whisper = make(
+        Result(timed(1, 2)), Result(timed(2, 2), log_probability=-1.5), language=("<|de|>", 0.9)
+    )
+    heard = recogniser.hear(speech(2), translate=True)
+    assert (heard.text, heard.translation, heard.language) == ("one", "two", "de")
+    assert heard.output_tokens == 6
+    assert whisper.windows_s == [10.0]
+    assert whisper.tasks == ["transcribe", "translate"]
+
+
+def test_english_needs_no_translation(make: Make) -> None:
+    recogniser, whisper = make(Result(timed(1, 2)))
+    assert recogniser.hear(speech(2), translate=True).translation == "one"
+    assert whisper.tasks == ["transcribe"]
+
+
+def test_what_was_left_untranslated_is_heard_again(make: Make) -> None:
+    recogniser, whisper = make(
+        Result(timed(1, 9.5)), Result(timed(2, 4)), Result(timed(3, 6)), language=("<|de|>", 0.9)
+    )
+    heard = recogniser.hear(speech(10), translate=True)
+    assert (heard.text, heard.translation) == ("one", "two three")
+    assert whisper.windows_s == [18.0, 14.0]
+
+
+def test_silence_is_translated_as_nothing(make: Make) -> None:
+    recogniser, _ = make()
+    heard = recogniser.hear(np.zeros(16_000, np.float32), translate=True)
+    assert (heard.text, heard.translation) == ("", "")
+    assert recogniser.hear(np.zeros(16_000, np.float32)).translation is None
 
 
 def test_of_two_doubtful_results_the_first_is_taken(make: Make) -> None:
