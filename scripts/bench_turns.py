@@ -37,6 +37,7 @@ from scripts.turns_bench.clips import Clip, load_clips
 from scripts.turns_bench.dialogues import Dialogue, build_pause_dialogues
 from scripts.turns_bench.figures import (
     Speechless,
+    detail,
     false_turns,
     interruption_figures,
     tally_by_noise,
@@ -98,6 +99,7 @@ def parse_options() -> argparse.Namespace:
     parser.add_argument("--noise-minutes", type=float, help="sound without speech, a setting")
     parser.add_argument("--interruptions", type=int, default=20, help="sentences over answers")
     parser.add_argument("--backchannels", type=int, default=24, help="over answers")
+    parser.add_argument("--details", type=Path, help="file for all pauses and turns, JSON lines")
     parser.add_argument("--connections", type=int, default=8, help="sessions at once")
     options = parser.parse_args()
     if options.offline and options.only and "interruptions" in options.only:
@@ -144,7 +146,7 @@ async def run(
         wait_s = gap_s(options.eagerness, options.silence_ms)
         dialogues = build_pause_dialogues(clips, rounds=options.rounds, gap_s=wait_s)
         if server is None:
-            return await pauses_offline(dialogues, settings)
+            return await pauses_offline(dialogues, settings, options)
         return await pauses(dialogues, settings, options, server)
     if part == "noise":
         if server is None:
@@ -165,10 +167,8 @@ async def pauses(
     async def play(setting: str, dialogue: Dialogue) -> Observation:
         return await play_pieces(server, [dialogue.samples], settings[setting], fast=options.fast)
 
-    return {
-        name: tally_by_noise(pairs)
-        for name, pairs in (await for_all(settings, dialogues, play, options.connections)).items()
-    }
+    found = await for_all(settings, dialogues, play, options.connections)
+    return pause_figures(found, options.details)
 
 
 async def noise(
@@ -207,18 +207,35 @@ async def interruptions(
     }
 
 
-async def pauses_offline(dialogues: list[Dialogue], settings: dict[str, dict[str, Any]]) -> Report:
+async def pauses_offline(
+    dialogues: list[Dialogue], settings: dict[str, dict[str, Any]], options: argparse.Namespace
+) -> Report:
     """The same in this process."""
     server = load_settings()
     judge = offline.make_judge(server)
     scores = await offline.score_all([dialogue.samples for dialogue in dialogues], server.vad)
-    return {
-        name: tally_by_noise(
+    found = {
+        name: [
             (dialogue, offline.observe(dialogue.samples, scored, detection, server, judge))
             for dialogue, scored in zip(dialogues, scores, strict=True)
-        )
+        ]
         for name, detection in settings.items()
     }
+    return pause_figures(found, options.details)
+
+
+def pause_figures(
+    found: dict[str, list[tuple[Dialogue, Observation]]], details: Path | None
+) -> Report:
+    """The figures of every setting; all pauses and turns go to the file `details`."""
+    if details is not None:
+        lines = [
+            json.dumps({"setting": name} | detail(dialogue, seen))
+            for name, pairs in found.items()
+            for dialogue, seen in pairs
+        ]
+        details.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return {name: tally_by_noise(pairs) for name, pairs in found.items()}
 
 
 async def noise_offline(settings: dict[str, dict[str, Any]], options: argparse.Namespace) -> Report:

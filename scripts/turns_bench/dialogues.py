@@ -43,6 +43,7 @@ class Pause:
             was silent there.
         resumes_at: Where speech goes on.
         inside: Whether it is inside a sentence; else between two.
+        said: The recording before it.
     """
 
     at: int
@@ -50,6 +51,7 @@ class Pause:
     silent_from: int
     resumes_at: int
     inside: bool
+    said: str = ""
 
 
 @dataclass(frozen=True)
@@ -60,11 +62,13 @@ class TrueTurn:
         start: First sample of speech.
         end: The true end of speech: one past its last sample.
         pauses: In order.
+        said: The recording at its end.
     """
 
     start: int
     end: int
     pauses: tuple[Pause, ...]
+    said: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -145,6 +149,7 @@ def insert_pauses(tape: _Tape, clip: Clip, lengths: Sequence[int]) -> list[Pause
                 silent_from=last_speech_before(clip.speech, point) + shift,
                 resumes_at=first_speech_at_or_after(clip.speech, point) + shift + length,
                 inside=True,
+                said=clip.name,
             )
         )
         tape.silence(length, clip.floor)
@@ -178,11 +183,12 @@ def build_dialogue(
                 pause_at = tape.size
                 tape.silence(length, clip.floor)
                 resumes_at = tape.size + clip.onset
-                pauses.append(Pause(pause_at, length, silent_from, resumes_at, inside=False))
+                before = sentences[number - 1].name
+                pauses.append(Pause(pause_at, length, silent_from, resumes_at, False, before))
             count = min(_MAX_PAUSES, max(1, (clip.true_end - clip.onset) // _STRETCH_SAMPLES))
             pauses += insert_pauses(tape, clip, _pause_lengths(rng, count))
         said = [span for span in tape.speech if span[0] >= begins_at]
-        spoken.append(TrueTurn(said[0][0], said[-1][1], tuple(pauses)))
+        spoken.append(TrueTurn(said[0][0], said[-1][1], tuple(pauses), sentences[-1].name))
         tape.silence(int(gap_s * SAMPLE_RATE_HZ), sentences[-1].floor)
     return Dialogue(name, np.concatenate(tape.pieces), tuple(tape.speech), tuple(spoken))
 

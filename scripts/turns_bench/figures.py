@@ -142,6 +142,39 @@ def tally_by_noise(pairs: Iterable[tuple[Dialogue, Observation]]) -> dict[str, A
     return total.figures() | {"by_noise": by_noise}
 
 
+def detail(dialogue: Dialogue, seen: Observation) -> dict[str, Any]:
+    """All pauses and turns of one dialogue, to find out why; positions in seconds of audio."""
+    ends = [turn.end for turn in seen.turns if turn.end is not None]
+    return {
+        "dialogue": dialogue.name,
+        "pauses": [
+            {
+                "said": pause.said,
+                "at_s": _seconds(pause.at),
+                "silent_from_s": _seconds(pause.silent_from),
+                "resumes_at_s": _seconds(pause.resumes_at),
+                "length_s": _seconds(pause.length),
+                "inside": pause.inside,
+                "ended_turn": any(_ends_in(pause, end) for end in ends),
+            }
+            for turn in dialogue.turns
+            for pause in turn.pauses
+        ],
+        "true_ends": [{"said": turn.said, "at_s": _seconds(turn.end)} for turn in dialogue.turns],
+        "turns": [
+            {
+                "start_s": _seconds(turn.start),
+                "end_s": None if turn.end is None else _seconds(turn.end),
+            }
+            for turn in seen.turns
+        ],
+    }
+
+
+def _seconds(samples: int) -> float:
+    return round(samples / SAMPLE_RATE_HZ, 3)
+
+
 @dataclass(frozen=True)
 class Speechless:
     """What came of sound without speech.

@@ -13,6 +13,7 @@ from scripts.turns_bench.figures import (
     Speechless,
     Tally,
     covered,
+    detail,
     false_turns,
     interruption_figures,
     merged,
@@ -131,6 +132,13 @@ def test_without_real_time_delays_are_in_audio() -> None:
     tally = Tally()
     tally.add(dialogue(), observation)
     assert tally.delays_ms == [pytest.approx(800), pytest.approx(500)]
+
+
+def test_details_name_every_pause_and_turn() -> None:
+    found = detail(dialogue(), seen((0.7, 2.5), (2.7, 5.5), (9.7, 12.5)))
+    assert [pause["ended_turn"] for pause in found["pauses"]] == [True, False]
+    assert found["turns"][0] == {"start_s": 0.7, "end_s": 2.5}
+    assert [end["at_s"] for end in found["true_ends"]] == [5.0, 12.0]
 
 
 def test_figures_by_noise() -> None:
