@@ -18,7 +18,8 @@ from agent import metrics
 from agent.errors import InvalidEvent, RemoteError
 from agent.gateway.auth import KeyCheck, SourceRules
 from agent.gateway.calls import create_call, hang_up
-from agent.gateway.guard import Guard
+from agent.gateway.client_secrets import ClientSecrets, create_client_secret, with_secret
+from agent.gateway.guard import SECRET_IN_SCOPE, Guard
 from agent.gateway.pages import Pages, web_client_folder
 from agent.gateway.refusals import Refusal, refuse_websocket
 from agent.gateway.services import Services, SessionQuery
@@ -47,9 +48,11 @@ def create_app(
     """
     settings = services.settings
     rules = SourceRules(settings.host, settings.allowed_hosts, settings.allowed_origins)
+    client_secrets = ClientSecrets()
     app = Starlette(
         routes=[
             WebSocketRoute("/v1/realtime", realtime),
+            Route("/v1/realtime/client_secrets", create_client_secret, methods=["POST"]),
             Route("/v1/realtime/calls", create_call, methods=["POST"]),
             Route("/v1/realtime/calls/{call_id}/hangup", hang_up, methods=["POST"]),
             WebSocketRoute("/v1/realtime/translations", translations),
@@ -61,18 +64,25 @@ def create_app(
             Mount("/", Pages(web_client or web_client_folder())),
         ],
         middleware=[
-            Middleware(Guard, rules=rules, key_check=KeyCheck(key), metrics=services.metrics)
+            Middleware(
+                Guard,
+                rules=rules,
+                key_check=KeyCheck(key),
+                client_secrets=client_secrets,
+                metrics=services.metrics,
+            )
         ],
         exception_handlers={HTTPException: http_error},
     )
     sessions = Sessions(settings.limits.max_sessions, services.engine, services.metrics)
-    app.state.gateway = Gateway(services, sessions, make_driver)
+    app.state.gateway = Gateway(services, sessions, make_driver, client_secrets)
     return app
 
 
 async def realtime(websocket: WebSocket) -> None:
     """`/v1/realtime`: one conversation."""
-    await _session(websocket, SessionQuery.parse(websocket.query_params))
+    query = SessionQuery.parse(websocket.query_params)
+    await _session(websocket, with_secret(query, websocket.scope.get(SECRET_IN_SCOPE)))
 
 
 async def translations(websocket: WebSocket) -> None:

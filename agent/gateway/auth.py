@@ -118,7 +118,7 @@ class KeyCheck:
         """
         if self._key is None:
             return
-        presented = _presented_key(scope)
+        presented = presented_key(scope)
         if presented is None:
             raise NotAuthorized(
                 "this server wants an API key: send it as `Authorization: Bearer KEY`, or from a "
@@ -140,7 +140,7 @@ def _key_bytes(secret: SecretStr) -> bytes:
     return key.encode()
 
 
-def _presented_key(scope: Scope) -> bytes | None:
+def presented_key(scope: Scope) -> bytes | None:
     """The key that came with a request, from the header or the subprotocols."""
     scheme, _, value = Headers(scope=scope).get("authorization", "").partition(" ")
     if scheme.lower() == "bearer" and value.strip():

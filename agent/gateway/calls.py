@@ -21,11 +21,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from agent.errors import EngineUnavailable, InvalidEvent, LimitExceeded
+from agent.gateway.client_secrets import intent_of, with_secret
+from agent.gateway.guard import SECRET_IN_SCOPE
 from agent.gateway.refusals import Refusal
 from agent.gateway.services import SessionQuery
 from agent.gateway.serving import Call, Gateway, serve_session
 from agent.gateway.transport import CLOSE_POLICY
-from agent.protocol.config import SessionConfig, TranscriptionConfig
 
 log = structlog.get_logger()
 
@@ -69,18 +70,11 @@ async def create_call(request: Request) -> Response:
 
 
 def _query(request: Request, session: Mapping[str, object]) -> SessionQuery:
-    """What was asked for: the URL's query and the settings that came with the offer."""
-    query = SessionQuery.parse(request.query_params)
-    intent = "transcription" if session.get("type") == "transcription" else query.intent
-    if intent not in {None, "transcription"}:
-        raise InvalidEvent(
-            f"calls of type {intent!r} are not served; leave intent out for a conversation",
-            code="session_type_not_served",
-            param="intent",
-        )
-    config = TranscriptionConfig() if intent else SessionConfig()
-    config.updated(session)
-    return SessionQuery(query.model, intent, query.extensions, session)
+    """What was asked for: by the URL, by a client secret, and by what came with the offer."""
+    query = with_secret(
+        SessionQuery.parse(request.query_params), request.scope.get(SECRET_IN_SCOPE)
+    )
+    return query.with_settings(session, intent_of(session, query.intent))
 
 
 async def hang_up(request: Request) -> Response:

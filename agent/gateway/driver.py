@@ -365,7 +365,7 @@ class SessionDriver:
 def _conversation_session(session_id: str, services: Services, query: SessionQuery) -> Session:
     settings = services.settings
     return Session(
-        _first_config(services, query).updated(query.session),
+        _first_config(services, query),
         SessionOptions(
             session_id=session_id,
             model=services.engine.info.model,
@@ -392,9 +392,15 @@ def _first_config(services: Services, query: SessionQuery) -> AnyConfig:
         silence_duration_ms=vad.silence_duration_ms,
     )
     audio = {"input": {"turn_detection": detection}}
+    config: AnyConfig
     if query.intent == "transcription":
-        return TranscriptionConfig.model_validate({"audio": audio})
-    return SessionConfig.model_validate({"audio": audio, "instructions": settings.instructions})
+        config = TranscriptionConfig.model_validate({"audio": audio})
+    else:
+        made = {"audio": audio, "instructions": settings.instructions}
+        config = SessionConfig.model_validate(made)
+    for wanted in query.settings:
+        config = config.updated(wanted)
+    return config
 
 
 def _new_id(prefix: str) -> str:

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import time
+
 import structlog
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocket
 
 from agent.errors import NotAuthorized
-from agent.gateway.auth import KeyCheck, SourceRules
+from agent.gateway.auth import KeyCheck, SourceRules, presented_key
+from agent.gateway.client_secrets import PREFIX, ClientSecrets
 from agent.gateway.refusals import Refusal, refuse_websocket
 from agent.gateway.transport import CLOSE_POLICY, CLOSE_UNAUTHORIZED
 from agent.metrics import Metrics
 
 log = structlog.get_logger()
+
+SECRET_IN_SCOPE = "client_secret"  # noqa: S105  # a name
+"""Key of the ASGI scope under which the client secret of a request is found."""
 
 # Probes come from orchestrators that use whatever name or address they like, and learn
 # nothing but a word.
@@ -25,10 +31,16 @@ class Guard:
     """ASGI middleware that refuses requests by their source and their key."""
 
     def __init__(
-        self, app: ASGIApp, rules: SourceRules, key_check: KeyCheck, metrics: Metrics
+        self,
+        app: ASGIApp,
+        rules: SourceRules,
+        key_check: KeyCheck,
+        client_secrets: ClientSecrets,
+        metrics: Metrics,
     ) -> None:
         """Stand before `app`."""
         self._app = app
+        self._secrets = client_secrets
         self._rules = rules
         self._key_check = key_check
         self._metrics = metrics
@@ -56,11 +68,36 @@ class Guard:
         if not _needs_key(scope["path"]):
             return None
         try:
-            self._key_check.check(scope)
+            self._check_key(scope)
         except NotAuthorized as error:
             headers = {"WWW-Authenticate": "Bearer"}
             return Refusal(error, 401, CLOSE_UNAUTHORIZED, headers=headers)
         return None
+
+    def _check_key(self, scope: Scope) -> None:
+        """Let the holder of the key, or of a client secret that is good for this, pass.
+
+        Raises:
+            NotAuthorized: It is neither.
+        """
+        presented = presented_key(scope)
+        if presented is None or not presented.startswith(PREFIX.encode()):
+            self._key_check.check(scope)
+            return
+        secret = self._secrets.find(presented, time.time())
+        if secret is None:
+            raise NotAuthorized(
+                "the client secret is unknown or has expired; ask for another one",
+                code="invalid_client_secret",
+                param="Authorization",
+            )
+        if not secret.allows(scope["path"]):
+            raise NotAuthorized(
+                "a client secret opens sessions and nothing else; use the server's key here",
+                code="client_secret_not_enough",
+                param="Authorization",
+            )
+        scope[SECRET_IN_SCOPE] = secret
 
 
 def _needs_key(path: str) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from agent.gateway.load import EngineLoad
@@ -52,14 +52,15 @@ class SessionQuery:
         model: `?model=`; any name is accepted, the server has one engine.
         intent: `?intent=`, or None.
         extensions: `?extensions=`, those that this server knows.
-        session: Settings that came with the call, as in `session.update`; checked already.
+        settings: Of the session to begin with, each as in `session.update`, checked already: those
+            of a client secret, then those that came with a call.
         translates: Whether it is a translation session; its URL has a path of its own.
     """
 
     model: str | None = None
     intent: str | None = None
     extensions: frozenset[str] = frozenset()
-    session: Mapping[str, object] = field(default_factory=dict)
+    settings: tuple[Mapping[str, object], ...] = ()
     translates: bool = False
 
     @classmethod
@@ -72,3 +73,7 @@ class SessionQuery:
             extensions=EXTENSIONS & asked,
             translates=translates,
         )
+
+    def with_settings(self, settings: Mapping[str, object], intent: str | None) -> SessionQuery:
+        """The same, with settings on top of those there are."""
+        return replace(self, settings=(*self.settings, settings), intent=intent)

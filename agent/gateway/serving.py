@@ -8,6 +8,7 @@ from typing import Protocol
 
 import structlog
 
+from agent.gateway.client_secrets import ClientSecrets
 from agent.gateway.services import Services, SessionQuery
 from agent.gateway.sessions import DriverFactory, Phase, Sessions, outcome
 from agent.gateway.transport import (
@@ -42,6 +43,7 @@ class Gateway:
     services: Services
     sessions: Sessions
     make_driver: DriverFactory
+    client_secrets: ClientSecrets = field(default_factory=ClientSecrets)
     calls: dict[str, Call] = field(default_factory=dict)
 
 

@@ -1,0 +1,123 @@
+"""Client secrets open sessions with their settings, and nothing else."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import httpx2
+import pytest
+import websockets
+from hypothesis import given
+from hypothesis import strategies as st
+from openai import AsyncOpenAI
+
+from agent.errors import LimitExceeded
+from agent.gateway import client_secrets
+from agent.gateway.client_secrets import ClientSecrets
+from tests.helpers.gateway import RunningGateway, gateway
+
+KEY = "the-real-key"
+
+
+async def ask(running: RunningGateway, body: Any, key: str = KEY) -> httpx2.Response:
+    async with httpx2.AsyncClient() as http:
+        return await http.post(
+            f"{running.url}/v1/realtime/client_secrets",
+            content=body if isinstance(body, str) else json.dumps(body),
+            headers={"Authorization": f"Bearer {key}"},
+        )
+
+
+async def opened(running: RunningGateway, secret: str) -> dict[str, Any]:
+    """The first event of a session that was opened as a browser does."""
+    protocols = ["realtime", f"openai-insecure-api-key.{secret}"]
+    async with websockets.connect(running.ws_url, subprotocols=protocols) as client:
+        return json.loads(await client.recv())
+
+
+async def test_a_secret_opens_sessions_until_it_expires(monkeypatch: pytest.MonkeyPatch):
+    async with gateway(api_key=KEY) as running:
+        made = (
+            await ask(running, {"expires_after": {"anchor": "created_at", "seconds": 60}})
+        ).json()
+        assert made["value"].startswith("ek_")
+        for _ in range(2):
+            assert (await opened(running, made["value"]))["type"] == "session.created"
+        now = made["expires_at"]
+        monkeypatch.setattr(client_secrets.time, "time", lambda: now)
+        assert (await opened(running, made["value"]))["error"]["code"] == "invalid_client_secret"
+
+
+async def test_a_secret_does_nothing_else():
+    async with gateway(api_key=KEY) as running:
+        value = (await ask(running, {})).json()["value"]
+        assert (await ask(running, {}, key=value)).json()["error"][
+            "code"
+        ] == "client_secret_not_enough"
+        async with httpx2.AsyncClient(headers={"Authorization": f"Bearer {value}"}) as http:
+            assert (await http.get(f"{running.url}/metrics")).status_code == 401
+            assert (await http.get(f"{running.url}/v1/models")).status_code == 200
+
+
+async def test_unknown_secrets_are_refused_even_where_no_key_is_needed():
+    async with gateway() as running:
+        assert (await opened(running, "ek_unknown"))["error"]["code"] == "invalid_client_secret"
+
+
+@pytest.mark.parametrize(
+    ("body", "param"),
+    [
+        ({"expires_after": {"seconds": 5}}, "expires_after.seconds"),
+        ({"expires_after": {"seconds": 7201}}, "expires_after.seconds"),
+        ({"expires_after": {"anchor": "now"}}, "expires_after.anchor"),
+        ({"sesion": {}}, "sesion"),
+        ({"session": {"type": "realtime", "instructons": ""}}, "session.instructons"),
+        ({"session": []}, "session"),
+        ("{", None),
+    ],
+)
+async def test_a_bad_request_is_told_its_field(body: Any, param: str | None):
+    async with gateway(api_key=KEY) as running:
+        answer = await ask(running, body)
+        assert answer.status_code == 400
+        assert answer.json()["error"]["param"] == param
+
+
+async def test_the_openai_sdk_makes_and_reads_them():
+    async with (
+        gateway(api_key=KEY) as running,
+        AsyncOpenAI(api_key=KEY, base_url=f"{running.url}/v1") as client,
+    ):
+        made = await client.realtime.client_secrets.create(
+            expires_after={"anchor": "created_at", "seconds": 600},
+            session={"type": "realtime", "instructions": "Speak like a pirate."},
+        )
+        assert made.session.type == "realtime"
+        assert made.session.instructions == "Speak like a pirate."
+        heard = await client.realtime.client_secrets.create(session={"type": "transcription"})
+        assert heard.session.type == "transcription"
+
+
+@given(st.lists(st.tuples(st.integers(1, 50), st.booleans()), max_size=40))
+def test_a_secret_is_good_exactly_until_it_expires(steps: list[tuple[int, bool]]):
+    store, now, made = ClientSecrets(), 0.0, []
+    for seconds, create in steps:
+        if create:
+            made.append((store.create({"n": len(made)}, now + seconds, now), now + seconds))
+        else:
+            now += seconds
+        for index, (value, expires_at) in enumerate(made):
+            found = store.find(value.encode(), now)
+            assert (found is not None) == (now < expires_at)
+            assert found is None or found.session == {"n": index}
+
+
+def test_there_are_never_too_many(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(client_secrets, "MOST_SECRETS", 2)
+    store = ClientSecrets()
+    store.create({}, 10, 0)
+    store.create({}, 20, 0)
+    with pytest.raises(LimitExceeded, match="in use"):
+        store.create({}, 30, 5)
+    store.create({}, 30, 11)
