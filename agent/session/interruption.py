@@ -37,7 +37,7 @@ FIRST_WORDS_AFTER_MS = 320
 WORDS_AGAIN_AFTER_MS = 250
 # As much as a backchannel has, and a few words by which anything else is told from it.
 WORDS_MAX_TOKENS = 16
-# Words that take longer than this are not waited for.
+# An answer is not withheld any longer for words that take longer than this.
 WORDS_WAIT_S = 1.5
 
 
@@ -70,7 +70,8 @@ class Overlap:
         wants_answer: Whether it is to be answered, unless it proves a backchannel.
         branch_id: Of the transcript that is being made, or None.
         asked_ms: The speech that the last transcript covers, or None.
-        due_at: When its words are not waited for any more, in seconds.
+        due_at: When an answer is not withheld for its words any longer, in seconds.
+        is_late: Whether they were not there by then.
     """
 
     speech_ms: int = 0
@@ -81,17 +82,19 @@ class Overlap:
     branch_id: str | None = None
     asked_ms: int | None = None
     due_at: float = 0.0
+    is_late: bool = False
     text: list[str] = field(default_factory=list)
 
     def verdict(self, limits: InterruptionSettings) -> Verdict:
         """What this alone does to an answer."""
+        words = Words.UNKNOWN if self.is_late else self.words
         if self.speech_ms >= limits.words_until_ms:
             return Verdict.CANCEL
-        if self.words in {Words.UNKNOWN, Words.OTHER} and self.speech_ms >= limits.cancel_after_ms:
+        if words in {Words.UNKNOWN, Words.OTHER} and self.speech_ms >= limits.cancel_after_ms:
             return Verdict.CANCEL
-        if self.is_quiet and self.words is Words.OTHER:
+        if self.is_quiet and words is Words.OTHER:
             return Verdict.CANCEL
-        if self.is_quiet and self.words is not Words.PENDING:
+        if self.is_quiet and words is not Words.PENDING:
             return Verdict.GO_ON
         if self.speech_ms >= limits.withhold_after_ms:
             return Verdict.WITHHOLD
@@ -117,8 +120,9 @@ class WordCheck:
 
     @property
     def deadline(self) -> float | None:
-        """When the next words are not waited for any more, in seconds."""
-        return min((overlap.due_at for overlap in self._asked.values()), default=None)
+        """When the next words are late, in seconds."""
+        waited_for = (one.due_at for one in self._asked.values() if not one.is_late)
+        return min(waited_for, default=None)
 
     def follow(self, overlap: Overlap, now: float) -> None:
         """Ask for the words of an overlap if there are more than were asked for.
@@ -153,9 +157,9 @@ class WordCheck:
         return True
 
     def tick(self, now: float) -> None:
-        """Give up words that are overdue."""
-        for overlap in [one for one in self._asked.values() if now >= one.due_at]:
-            self.drop(overlap)
+        """Withhold nothing for words that are late; whether to answer them still waits."""
+        for overlap in self._asked.values():
+            overlap.is_late = now >= overlap.due_at
 
     def drop(self, overlap: Overlap) -> None:
         """Nobody needs its words, or waits for them; what was not known stays so."""
@@ -166,7 +170,7 @@ class WordCheck:
     def _settle(self, overlap: Overlap, words: Words) -> None:
         assert overlap.branch_id is not None
         del self._asked[overlap.branch_id]
-        overlap.branch_id, overlap.words = None, words
+        overlap.branch_id, overlap.words, overlap.is_late = None, words, False
 
     def _ask(self, overlap: Overlap, now: float) -> None:
         self.drop(overlap)

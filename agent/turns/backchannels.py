@@ -26,7 +26,8 @@ PHRASES: dict[str, frozenset[str]] = {
     "en": _phrases_of(
         "yes, yeah, yep, yup, ya, okay, ok, kay, right, sure, exactly, indeed, true, good, great, "
         "nice, cool, fine, wow, really, alright, all right, i see, got it, of course, uh huh, "
-        "absolutely, definitely, thanks, thank you, oh, ah, hm, huh, you"
+        "absolutely, definitely, thanks, thank you, oh, ah, hm, huh, "
+        "i, you"  # what Whisper hears when somebody clears their throat
     ),
     "de": _phrases_of(
         "ja, jo, jep, okay, ok, genau, klar, richtig, stimmt, gut, schön, super, toll, aha, ach, "
@@ -59,7 +60,10 @@ def is_backchannel(text: str, language: str | None = None) -> bool:
 
 def _words(text: str) -> list[str]:
     text = _ASIDE.sub(" ", unicodedata.normalize("NFC", text).casefold())
-    return re.findall(r"[^\W\d_]+|\d+", text)
+    words = re.findall(r"[^\W\d_]+|\d+", text)
+    # Of coughs and hums Whisper makes "1.0.1.1.1.1" and "o o o o o o".
+    is_noise = len(words) > 3 and len(set(words)) <= 3 and all(len(word) == 1 for word in words)
+    return [] if is_noise else words
 
 
 def _phrases(language: str | None) -> frozenset[str]:

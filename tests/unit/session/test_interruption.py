@@ -189,8 +189,21 @@ def test_words_that_do_not_come_are_not_waited_for():
     driver.silence(512)
     driver.text(" there", answer(driver))
     assert types(driver.wait(2.0)) == ["response.output_text.delta"]
-    # What was said is not known, so it is answered, after this answer.
-    assert types(driver.end(answer(driver)))[-1] == "response.created"
+    # Whether what was said is to be answered is decided when it is known, or cannot be.
+    assert types(driver.end(answer(driver)))[-1] == "response.done"
+    assert driver.wait(60.0) == []
+    assert types(driver.words(None)) == ["response.created"]
+
+
+def test_late_words_decide_as_well():
+    driver = answering()
+    driver.speech(352)
+    driver.silence(512)
+    driver.wait(2.0)
+    driver.text(" there", answer(driver))
+    sent = driver.words("Stop.")
+    assert cancelled(sent)
+    assert types(sent)[-1] == "response.created"
 
 
 def test_an_answer_cancelled_before_its_first_text_leaves_no_item():
