@@ -102,12 +102,12 @@ class TurnTracker:
     def _answer_is_missing(self) -> bool:
         """Whether an answer goes on, or the last turn's has not begun.
 
-        A turn without an answer gets none when the speaker went on before it began, or
-        when no words were heard.
+        A turn without an answer gets none when the speaker went on before it began, when no
+        words were heard, or when it was a "mhm" over an answer: its timings say so.
         """
         if any(turn.response_id and turn.status is None for turn in self.turns):
             return True
-        if not self.turns or self.turns[-1].response_id is not None:
+        if not self.turns or self.turns[-1].response_id is not None or self.turns[-1].timings:
             return False
         return bool(self.turns[-1].transcript) or not self.turns[-1].heard
 

@@ -101,6 +101,17 @@ def test_a_turn_that_was_answered_together_with_the_next_is_not_waited_for() -> 
     assert tracker.waiting_for() is None
 
 
+def test_a_backchannel_over_an_answer_is_not_waited_for_once_the_server_says_so() -> None:
+    tracker = TurnTracker(transcripts=True, answers=True)
+    created, delta, done = answer("resp_1", "Once upon")
+    feed(tracker, [*user_turn("item_1", start_ms=0, end_ms=900), heard("item_1", "Well?"), created])
+    feed(tracker, [*user_turn("item_2", start_ms=2000, end_ms=2300), heard("item_2", "Mhm.")])
+    feed(tracker, [delta, done])
+    assert tracker.waiting_for() == "the answer"
+    feed(tracker, [timings("item_2", None, 2250)])
+    assert tracker.waiting_for() is None
+
+
 def test_no_answer_is_due_when_no_words_were_heard() -> None:
     tracker = TurnTracker(transcripts=True, answers=True)
     feed(tracker, [*user_turn("item_1", start_ms=0, end_ms=900), heard("item_1", "")])
