@@ -196,7 +196,7 @@ class SmallConversation(Conversation):
         if item_id is None:
             if self._listening is None:
                 raise EngineError("there is no open utterance to transcribe")
-            return self._listening.words(Urgency.CAPTION)
+            return self._listening.caption()
         if item_id in self._words:
             return self._words[item_id]
         item = self._history.get(item_id)

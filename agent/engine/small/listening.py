@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Sequence
 
 from agent.engine.contract import Samples
+from agent.engine.small.drafts import Drafts
 from agent.engine.small.recogniser import Heard
 from agent.engine.small.recognition import Recognition, RecognitionQueue, Speaker, Urgency
 from agent.engine.utterance import Utterance
@@ -20,8 +21,15 @@ class Words:
             words are not needed any more.
     """
 
-    def __init__(self, recognitions: Sequence[Recognition], own: Recognition | None = None) -> None:
+    def __init__(
+        self,
+        recognitions: Sequence[Recognition],
+        own: Recognition | None = None,
+        settled: str = "",
+    ) -> None:
+        """The words of these clips; `settled` is known already and comes before the last one's."""
         self.own = own
+        self._settled = settled
         self._recognitions = tuple(recognitions)
         self._heard: Heard | None = None
 
@@ -39,8 +47,10 @@ class Words:
         """
         if self._heard is None:
             parts = [await _result(recognition) for recognition in self._recognitions]
+            texts = [part.text for part in parts]
+            texts.insert(len(texts) - 1, self._settled)
             self._heard = Heard(
-                " ".join(part.text for part in parts if part.text),
+                " ".join(filter(None, texts)),
                 sum(part.audio_tokens for part in parts),
                 sum(part.output_tokens for part in parts),
                 translation=_joined([part.translation for part in parts]),
@@ -58,6 +68,7 @@ class Listening:
         self._utterance = Utterance()
         self._closed: list[Recognition] = []
         self._early: Recognition | None = None
+        self._drafts = Drafts()
 
     def hear(self, samples: Samples) -> None:
         """See `Conversation.hear`."""
@@ -66,6 +77,7 @@ class Listening:
     def cut(self, keep_samples: int) -> None:
         """Close a clip and have it recognised; in a pause it may have been already."""
         clip = self._utterance.cut(keep_samples)
+        self._drafts = Drafts()
         early, self._early = self._early, None
         if early is not None and early.samples.size <= keep_samples:
             self._queue.hurry(early, Urgency.CLOSED)
@@ -97,18 +109,32 @@ class Listening:
         for recognition in (*self._closed, *((self._early,) if self._early else ())):
             self._queue.drop(recognition)
 
+    def caption(self) -> Words:
+        """The words of all that was heard so far, as a draft, while more is to come."""
+        clip = self._utterance.open_clip
+        if self._early is not None or clip is None or not clip.has_speech:
+            return self.words(Urgency.CAPTION)
+        drafts, start = self._drafts, self._drafts.samples
+        own = self._queue.submit(self._speaker, clip.samples[start:], Urgency.CAPTION)
+
+        def take(heard: asyncio.Future[Heard]) -> None:
+            if not heard.cancelled() and heard.exception() is None:
+                drafts.take(heard.result(), start)
+
+        own.heard.add_done_callback(take)
+        return Words([*self._closed, own], own, drafts.text)
+
     def words(self, urgency: Urgency) -> Words:
         """The words of all that was heard; samples heard in a pause are silence."""
-        recognitions, own = list(self._closed), None
+        recognitions = list(self._closed)
         clip = self._utterance.open_clip
         if self._early is not None:
             recognitions.append(self._early)
         elif clip is not None and clip.has_speech:
-            own = self._queue.submit(self._speaker, clip.samples, urgency)
-            recognitions.append(own)
+            recognitions.append(self._queue.submit(self._speaker, clip.samples, urgency))
         for recognition in recognitions:
             self._queue.hurry(recognition, urgency)
-        return Words(recognitions, own)
+        return Words(recognitions)
 
 
 def _joined(translations: Sequence[str | None]) -> str | None:

@@ -80,6 +80,19 @@ _TRANSCRIBE, _TRANSLATE = _Task("transcribe", 5), _Task("translate", 5)
 
 
 @dataclass(frozen=True, slots=True)
+class Segment:
+    """A sentence or phrase, as the recogniser divides them.
+
+    Attributes:
+        text: Its words, without spaces around them.
+        end_sample: Where it ends in the clip.
+    """
+
+    text: str
+    end_sample: int
+
+
+@dataclass(frozen=True, slots=True)
 class Heard:
     """What was heard in a clip.
 
@@ -89,6 +102,7 @@ class Heard:
         output_tokens: Tokens that were written.
         language: Language of the words; None when nobody spoke or it is a guess.
         translation: The words in English; None when that was not asked for.
+        segments: The words in parts; of drafts.
     """
 
     text: str
@@ -96,6 +110,7 @@ class Heard:
     output_tokens: int = 0
     language: str | None = None
     translation: str | None = None
+    segments: tuple[Segment, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +118,7 @@ class _Attempt:
     """One decoding of a clip, with Whisper's own measures of its quality."""
 
     text: str
+    segments: tuple[Segment, ...]
     tokens: int
     heard_samples: int
     cut_off: bool
@@ -130,6 +146,7 @@ class _Listened:
     """All of a clip; the language is None when nobody spoke."""
 
     text: str
+    segments: tuple[Segment, ...]
     tokens: int
     language: str | None
     is_sure: bool
@@ -206,7 +223,8 @@ class Recogniser:
         audio_tokens = -(-samples.size // SAMPLES_PER_TOKEN)
         sure = said.language if said.is_sure else None
         if not translate:
-            return Heard(said.text, audio_tokens, said.tokens, sure)
+            segments = said.segments if draft else ()
+            return Heard(said.text, audio_tokens, said.tokens, sure, segments=segments)
         if not said.text or said.language == _ENGLISH:
             return Heard(said.text, audio_tokens, said.tokens, sure, said.text)
         meant = self._listen(samples, said.language, None, encoding, _TRANSLATE)
@@ -222,6 +240,7 @@ class Recogniser:
     ) -> _Listened:
         """All of a clip, in as many decodings as it takes to get to its end."""
         texts: list[str] = []
+        segments: list[Segment] = []
         tokens, start = 0, 0
         spoken: tuple[str | None, bool] = (None, False)
         while start < samples.size:
@@ -233,13 +252,14 @@ class Recogniser:
             if attempt.is_silence or (task.is_draft and attempt.is_doubtful):
                 break
             texts.append(attempt.text)
+            segments += [Segment(one.text, start + one.end_sample) for one in attempt.segments]
             if not spoken[1]:
                 spoken = found
             unheard = rest.size - attempt.heard_samples
             if unheard < _UNHEARD_SAMPLES or attempt.heard_samples < _UNHEARD_SAMPLES:
                 break
             start += attempt.heard_samples
-        return _Listened(" ".join(filter(None, texts)), tokens, *spoken)
+        return _Listened(" ".join(filter(None, texts)), tuple(segments), tokens, *spoken)
 
     def _hear_once(
         self,
@@ -300,6 +320,7 @@ class Recogniser:
         heard = (max(times) - tokenizer.timestamp_begin) * SAMPLES_PER_TOKEN if times else samples
         return _Attempt(
             text=tokenizer.decode(tokens).strip(),
+            segments=_segments(tokens, tokenizer, samples),
             tokens=len(tokens),
             heard_samples=heard,
             cut_off=len(prompt) + len(tokens) >= limit,
@@ -324,3 +345,19 @@ class Recogniser:
                 self._whisper.hf_tokenizer, multilingual=True, task=task, language=language
             )
         return self._tokenizers[language, task]
+
+
+def _segments(tokens: list[int], tokenizer: Tokenizer, samples: int) -> tuple[Segment, ...]:
+    """The text between timestamps; what has none after it ends with the clip."""
+    segments: list[Segment] = []
+    text: list[int] = []
+    for token in [*tokens, None]:
+        if token is not None and token < tokenizer.timestamp_begin:
+            text.append(token)
+        elif text:
+            end = samples
+            if token is not None:
+                end = min(samples, (token - tokenizer.timestamp_begin) * SAMPLES_PER_TOKEN)
+            segments.append(Segment(tokenizer.decode(text).strip(), end))
+            text = []
+    return tuple(segments)
