@@ -317,7 +317,9 @@ class Recogniser:
         )
         tokens = result.sequences_ids[0]
         times = [token for token in tokens if token >= tokenizer.timestamp_begin]
-        heard = (max(times) - tokenizer.timestamp_begin) * SAMPLES_PER_TOKEN if times else samples
+        heard = samples
+        if times and tokens[-1] >= tokenizer.timestamp_begin:  # else words go on to the end
+            heard = (max(times) - tokenizer.timestamp_begin) * SAMPLES_PER_TOKEN
         return _Attempt(
             text=tokenizer.decode(tokens).strip(),
             segments=_segments(tokens, tokenizer, samples),

@@ -28,6 +28,7 @@ from agent.engine.contract import (
 )
 from agent.engine.small.answers import Answers
 from agent.engine.small.conversation import SmallConversation
+from agent.engine.small.recogniser import Heard, Segment
 from agent.engine.small.recognition import RecognitionQueue
 from agent.errors import (
     ClipTooLong,
@@ -283,6 +284,41 @@ async def test_a_caption_is_a_draft_that_waits_for_all_else_and_goes_with_its_br
     assert text == "1 2"
     assert [heard[0] for heard in ear.heard] == ["9", "8", "1", "2"]
     assert ear.drafts == [False, False, False, True]
+
+
+class SentenceEar(FakeEar):
+    """Hears a sentence in every second of a clip: its number and how it is spelled."""
+
+    def hear(self, samples, language=None, expected=None, *, draft=False, translate=False):
+        super().hear(samples, draft=draft, translate=translate)
+        first = round(float(samples[0]) * 1000)
+        count = -(-samples.size // 16_000)
+        segments = tuple(
+            Segment(f"{first + number}.", min(samples.size, (number + 1) * 16_000))
+            for number in range(count)
+        )
+        return Heard(" ".join(one.text for one in segments), 1, 1, "xx", segments=segments)
+
+
+async def test_captions_do_not_hear_again_what_is_settled() -> None:
+    ear = SentenceEar()
+    caption = BranchRequest(BranchKind.TRANSCRIPT)
+    async with engine(ear, FakeModel()) as opened:
+        one = opened()
+        for second in range(1, 8):
+            one.hear(word(second, 16_000))
+        texts = []
+        for second in range(8, 11):
+            texts.append((await read(one.branch(caption)))[0])
+            one.hear(word(second, 16_000))
+        one.cut(16_000)
+        texts.append((await read(one.branch(caption)))[0])
+        committed = await one.commit("u1")
+    spoken = [" ".join(f"{number}." for number in range(1, last)) for last in (8, 9, 10, 11)]
+    assert texts == spoken
+    assert committed.transcript == spoken[-1]
+    # Whole twice, then from what both wrote alike; after a cut the rest of it alone.
+    assert [heard[1] // 16_000 for heard in ear.heard] == [7, 8, 2, 1, 9, 9]
 
 
 async def test_a_caption_in_a_pause_takes_what_the_pause_began() -> None:

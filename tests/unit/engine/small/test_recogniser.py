@@ -160,6 +160,20 @@ def test_a_doubtful_result_is_tried_once_more_in_a_whole_window(
     assert whisper.windows_s == [10.0, 30.0]
 
 
+def test_a_draft_is_quick_and_says_where_its_parts_end(make: Make) -> None:
+    tokens = [*timed(1, 3), *timed(2, 5), TIMES + 250, 3]
+    recogniser, whisper = make(Result(tokens), Result(timed(9, 2)))
+    heard = recogniser.hear(speech(6), draft=True)
+    assert [(one.text, one.end_sample) for one in heard.segments] == [
+        ("one", 3 * 16_000),
+        ("two", 5 * 16_000),
+        ("three", 6 * 16_000),
+    ]
+    # Doubtful words are left out and not tried again.
+    assert recogniser.hear(speech(2), draft=True).text == ""
+    assert whisper.windows_s == [10.0, 6.0]
+
+
 def test_a_translation_is_a_second_decoding_of_the_same_sound(make: Make) -> None:
     recogniser, whisper = make(
         Result(timed(1, 2)), Result(timed(2, 2), log_probability=-1.5), language=("<|de|>", 0.9)
