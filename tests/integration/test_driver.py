@@ -93,13 +93,16 @@ class MemoryTransport:
 
 @asynccontextmanager
 async def driven(
-    engine: ScriptedEngine, metrics: Metrics | None = None, **settings: Any
+    engine: ScriptedEngine,
+    metrics: Metrics | None = None,
+    query: SessionQuery | None = None,
+    **settings: Any,
 ) -> AsyncIterator[MemoryTransport]:
     """A session over a transport in memory."""
     transport, hub = MemoryTransport(), VadHub(make_scorer(ScorerName.WEBRTC))
     services = Services(Settings(**settings), engine, hub, metrics or Metrics())
     running = asyncio.create_task(
-        SessionDriver("sess_1", transport, services, SessionQuery()).run()
+        SessionDriver("sess_1", transport, services, query or SessionQuery()).run()
     )
     yield transport
     await transport.close(1000, "")
@@ -144,6 +147,56 @@ def buzz(duration_s: float, rate_hz: int = 24_000) -> Samples:
     time_s = np.arange(round(duration_s * rate_hz)) / rate_hz
     wave = sum(np.sin(2 * np.pi * 150 * n * time_s) / n for n in range(1, 20))
     return (0.2 * wave).astype(np.float32)
+
+
+async def test_a_transcription_session_shows_words_and_leaves_nothing_in_the_engine() -> None:
+    engine = ListingEngine()
+    turns = 30
+    async with driven(engine, query=SessionQuery(intent="transcription")) as transport:
+        created = await transport.until("session.created")
+        assert created["session"]["object"] == "realtime.transcription_session"
+        kinds = []
+        for _ in range(turns):
+            # Two passes and the silence that ends the turn; passes are spaced by new speech.
+            transport.speak(np.concatenate([buzz(2.5), np.zeros(24_000, np.float32)]))
+            shown = ""
+            async with asyncio.timeout(10):
+                while True:
+                    event = await transport.sent.get()
+                    kinds.append(event["type"].rpartition(".")[2])
+                    if kinds[-1] == "delta":
+                        shown += event["delta"]
+                    elif kinds[-1] == "completed":
+                        break
+            assert shown == event["transcript"] != ""
+    assert kinds.count("committed") == turns
+    assert not any(kind.startswith("response") for kind in kinds)
+    (conversation,) = engine.opened
+    assert conversation.history.items == ()
+    assert conversation.captions >= turns
+
+
+class ListingEngine(ScriptedEngine):
+    """Keeps the conversations it opened, and counts their branches on open utterances."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.opened: list[Any] = []
+
+    def open(self, settings, history=()):
+        conversation = ListingConversation(self.options, settings, history)
+        self.opened.append(conversation)
+        return conversation
+
+
+class ListingConversation(ScriptedConversation):
+    """See `ListingEngine`."""
+
+    captions = 0
+
+    def branch(self, request):
+        self.captions += request.item_id is None
+        return super().branch(request)
 
 
 @pytest.mark.parametrize(

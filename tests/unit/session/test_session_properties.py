@@ -51,6 +51,7 @@ class ClientMirror:
         self.event_ids: set[str] = set()
         self.speaking: str | None = None
         self.committed: set[str] = set()
+        self.transcribed: set[str] = set()
         self.sent_branches: set[str] = set()
         """Branches whose text was sent; texts of the engine begin with their branch's id."""
 
@@ -83,6 +84,16 @@ class ClientMirror:
     def on_input_audio_buffer_cleared(self, event: dict[str, Any]) -> None:
         del event
         self.speaking = None
+
+    def on_conversation_item_input_audio_transcription_delta(self, event: dict[str, Any]) -> None:
+        assert event["delta"]
+        assert event["item_id"] not in self.transcribed
+
+    def on_conversation_item_input_audio_transcription_completed(
+        self, event: dict[str, Any]
+    ) -> None:
+        assert event["item_id"] in self.committed - self.transcribed
+        self.transcribed.add(event["item_id"])
 
     def on_input_audio_buffer_committed(self, event: dict[str, Any]) -> None:
         assert event["item_id"] not in self.committed
@@ -202,7 +213,7 @@ class AnyConversation(RuleBasedStateMachine):
             vad=VadSettings(
                 clip_soft_limit_s=1.5, clip_hard_limit_s=2.0, cut_window_s=0.5, max_turn_s=4.0
             ),
-            extensions=frozenset({"timings"}),
+            extensions=frozenset({"captions", "timings"}),
         )
         self.client = ClientMirror()
         self.engine = EngineMirror()
