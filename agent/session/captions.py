@@ -4,8 +4,8 @@ A *pass* is a transcript of the open utterance as heard so far. One runs at a ti
 one starts when enough new speech was heard, and at a pause, where the engine recognises what
 was said anyway. What two passes agree on is sent, and never taken back (`turns.agreement`).
 
-Passes give way: they begin later the longer they take, and when the engine is so busy that
-one takes very long, there are none until the turn is over.
+Passes give way: there is none while the engine has no time to spare, they begin later the
+longer they take, and when one takes very long, there are none until the turn is over.
 """
 
 from __future__ import annotations
@@ -97,7 +97,9 @@ class Captions:
             self._pause_was_heard = turn.paused
             self._heard_samples = turn.heard_samples
             self._pass = _Pass(self._new_id("branch"), now)
-            self._outbox.put(StartBranch(self._pass.branch_id, BranchPurpose.CAPTION))
+            self._outbox.put(
+                StartBranch(self._pass.branch_id, BranchPurpose.CAPTION, optional=True)
+            )
 
     def close(self, item_id: str) -> Agreement:
         """A turn is over: what was shown of it, for its final transcript to go on from."""
