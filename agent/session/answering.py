@@ -137,8 +137,16 @@ class Answering:
         self._responses.start(plan)
 
     def cancel(self, response: Response, now: float) -> None:
-        """Stop a response because the client says so."""
+        """Stop a response because the client says so.
+
+        What was said over it counts as any turn then: many clients cancel as soon as they
+        hear that somebody speaks.
+        """
         self._responses.cancel(response, "client_cancelled")
+        if response.plan.in_conversation:
+            self._stop_judging()
+            for overlap in self._waiting:
+                self._words.drop(overlap)
         self._response_ended(response, now)
 
     def receive(self, event: TokenEvent, now: float) -> None:
@@ -169,6 +177,10 @@ class Answering:
         return self._responses.active is not None or bool(self._waiting)
 
     @property
+    def _is_known_backchannel(self) -> bool:
+        return self._speaking is not None and self._speaking.words is Words.BACKCHANNEL
+
+    @property
     def _max_output_tokens(self) -> int | str:
         assert isinstance(self._config, SessionConfig)  # others give no responses
         return self._config.max_output_tokens
@@ -195,10 +207,17 @@ class Answering:
                 self._report_answer(active)
         if Verdict.CANCEL in verdicts and self._speaking is not None:
             # The floor is this speaker's: turns that waited are answered together with this one.
+            self._stop_judging()
+            self._give_up(self._waiting)
+        elif self._responses.active is None and not self._is_known_backchannel:
+            self._stop_judging()
+        self._settle_waiting(now)
+
+    def _stop_judging(self) -> None:
+        """What is being said is a turn like any other: there is no answer that it is over."""
+        if self._speaking is not None:
             self._words.drop(self._speaking)
             self._speaking = None
-            self._give_up(self._waiting)
-        self._settle_waiting(now)
 
     def _settle_waiting(self, now: float) -> None:
         """Let go of turns that need no answer; answer the last one when nothing is in the way."""

@@ -33,8 +33,9 @@ from agent.session.outbox import NewId, Outbox
 
 # A shorter piece of speech is not worth recognising: it is half a word.
 FIRST_WORDS_AFTER_MS = 320
-# So much more speech may be other words.
+# So much more speech may be other words; at the end of it less is a word.
 WORDS_AGAIN_AFTER_MS = 250
+SHORTEST_WORD_MS = 96
 # As much as a backchannel has, and a few words by which anything else is told from it.
 WORDS_MAX_TOKENS = 16
 # An answer is not withheld any longer for words that take longer than this.
@@ -136,7 +137,7 @@ class WordCheck:
             more_ms = overlap.speech_ms - overlap.asked_ms
             enough = more_ms >= WORDS_AGAIN_AFTER_MS and overlap.words is not Words.PENDING
             if overlap.is_quiet and more_ms:
-                enough = more_ms >= WORDS_AGAIN_AFTER_MS or overlap.words is not Words.BACKCHANNEL
+                enough = more_ms >= SHORTEST_WORD_MS or overlap.words is not Words.BACKCHANNEL
         if enough and overlap.speech_ms:
             self._ask(overlap, now)
 

@@ -222,6 +222,37 @@ def test_the_limits_are_settings():
     assert cancelled(driver.speech(224))
 
 
+# ---------------------------------------------------------------- no answer any more
+
+
+@pytest.mark.parametrize("when", ["announced", "words known", "turn over"])
+def test_what_was_said_over_an_answer_that_the_client_cancels_is_answered(when):
+    driver = answering()
+    driver.speech(160)
+    if when == "announced":
+        driver.say({"type": "response.cancel"})
+    driver.speech(192)
+    driver.silence(192)
+    if when == "words known":
+        driver.words("Yes.")
+        driver.say({"type": "response.cancel"})
+    sent = driver.silence(320)
+    if when == "turn over":
+        sent = driver.say({"type": "response.cancel"})
+    assert types(sent)[-1] == "response.created"
+    # Where it was known in time, the answer was begun at the pause as usual.
+    assert driver.branches()[-1].include_open is (when == "announced")
+
+
+def test_a_turn_that_goes_on_after_the_answer_has_ended_is_answered():
+    driver = answering()
+    driver.speech(160)
+    assert types(driver.end(answer(driver)))[-1] == "response.done"
+    driver.speech(192)
+    assert types(driver.silence(512))[-1] == "response.created"
+    assert driver.branches(BranchPurpose.TRANSCRIPT) == []
+
+
 # ---------------------------------------------------------------- neither
 
 
