@@ -213,7 +213,7 @@ def serve(  # noqa: PLR0917  # options, one each
 
 
 @app.command(epilog=_examples("voice-agent talk", "voice-agent talk --device 'USB' --language de"))
-def talk(
+def talk(  # noqa: PLR0917  # options, one each
     url: Url = None,
     api_key_file: KeyFile = None,
     device: Annotated[
@@ -221,6 +221,9 @@ def talk(
     ] = None,
     instructions: Instructions = None,
     language: Language = None,
+    captions: Annotated[
+        bool, typer.Option("--captions", help="Show words while they are spoken.")
+    ] = False,
 ) -> None:
     """Talk to a server by microphone; what was heard and the answers appear as text."""
     from agent.commands import talk as command  # noqa: PLC0415
@@ -228,7 +231,9 @@ def talk(
 
     command.run(
         find_server(url, api_key_file),
-        command.TalkOptions(device=device, instructions=instructions, language=language),
+        command.TalkOptions(
+            device=device, instructions=instructions, language=language, captions=captions
+        ),
     )
 
 

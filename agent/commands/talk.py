@@ -33,11 +33,13 @@ class TalkOptions:
         device: Number or part of the name of the microphone, or None for the default.
         instructions: System prompt, or None for the server's.
         language: BCP-47 code of the speech, or None for the server's.
+        captions: Whether words are shown while they are spoken.
     """
 
     device: str | None = None
     instructions: str | None = None
     language: str | None = None
+    captions: bool = False
 
 
 def run(server: ServerAddress, options: TalkOptions) -> None:
@@ -56,8 +58,9 @@ async def talk(server: ServerAddress, options: TalkOptions, console: Console) ->
     if options.instructions is not None:
         settings["instructions"] = options.instructions
     with open_microphone(options.device) as microphone:
+        extensions = ("timings", "captions") if options.captions else ("timings",)
         async with connect(
-            server.url, api_key=server.api_key, session=settings, extensions=("timings",)
+            server.url, api_key=server.api_key, session=settings, extensions=extensions
         ) as session:
             console.print(Text(f"Microphone: {microphone.name}", style="dim"))
             console.print(Text("Speak; Ctrl-C ends.", style="dim"))

@@ -39,7 +39,7 @@ async def test_a_conversation_until_it_is_interrupted(
 ) -> None:
     server.after_audio(400, *TURN)
     screen = io.StringIO()
-    options = TalkOptions(language="en", instructions="Be brief.")
+    options = TalkOptions(language="en", instructions="Be brief.", captions=True)
     talking = asyncio.create_task(
         talk(ServerAddress(server.url, None), options, Console(file=screen, width=80))
     )
@@ -52,6 +52,7 @@ async def test_a_conversation_until_it_is_interrupted(
         await talking
 
     assert not sounddevice.streams[0].open
+    assert "captions" in server.paths[0]
     assert server.received[0]["session"]["instructions"] == "Be brief."
     assert server.received[0]["session"]["audio"]["input"]["transcription"] == {"language": "en"}
     shown = " ".join(screen.getvalue().split())
@@ -66,6 +67,7 @@ async def test_a_server_that_goes_away_ends_it(
         talk(ServerAddress(server.url, None), TalkOptions(), Console(file=io.StringIO()))
     )
     await server.until_received("session.update")
+    assert "captions" not in server.paths[0]
     await server.connections[0].close(1001)
     with pytest.raises(ConnectionFailed, match="shutting down"):
         await talking
