@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +12,10 @@ import pytest
 pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
+import soxr
+
+from agent.client import connect
+from agent.client.player import Player
 from tests.helpers.cli import run
 from tests.helpers.hub_server import hub_server
 from tests.helpers.server import RunningServer, running_server
@@ -75,6 +80,36 @@ async def test_spoken_digits_are_answered_and_transcribed(server: RunningServer)
     for name in names:
         heard = [str(line["transcript"]) for line in lines if Path(str(line["file"])).name == name]
         assert " ".join(heard) == SAID[name]
+
+
+async def test_spoken_digits_are_captioned_while_they_are_spoken(server: RunningServer) -> None:
+    name = "one-to-nine-and-zero.wav"
+    settings = {"type": "transcription", "audio": {"input": {"turn_detection": None}}}
+    shown, transcript = "", None
+    async with connect(server.url, session=settings) as session:
+        player = Player(session.send_audio, session.input_format)
+        samples = soxr.resample(Recording(SPOKEN / name, "").samples(), 16_000, 24_000)
+
+        async def speak() -> None:
+            await player.play(samples, paced=True)
+            await session.send({"type": "input_audio_buffer.commit"})
+
+        speaking = asyncio.create_task(speak())
+        live = 0
+        async with asyncio.timeout(60):
+            async for event in session:
+                assert event["type"] != "error", event
+                if event["type"].endswith("transcription.delta"):
+                    shown += event["delta"]
+                elif event["type"] == "input_audio_buffer.committed":
+                    live = len(shown)
+                elif event["type"].endswith("transcription.completed"):
+                    transcript = event["transcript"]
+                    break
+        await speaking
+    assert transcript == SAID[name]
+    assert live > 0
+    assert len(shown.split()) == len(transcript.split())
 
 
 SPANISH = ["cero", "uno", "dos", "tres", "cuatro", "cinco", "seis", "siete", "ocho", "nueve"]
