@@ -69,6 +69,7 @@ def main() -> None:
             with cores(part, cores_busy):
                 for name, figures in asyncio.run(run(part, clips, options, server)).items():
                     report[name] |= figures
+                    say(f"{part}, {name}: {json.dumps(figures)}")
     line = {
         **report,
         "eagerness": options.eagerness,
