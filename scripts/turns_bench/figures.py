@@ -222,6 +222,7 @@ class Interruption:
             text of that answer; 0 or less when that came before. None for a backchannel.
         cancelled: Whether the answer was cancelled because of it.
         announced: Whether the server took it for speech at all.
+        said: What was said over the answer: a recording's name, or the backchannel.
     """
 
     kind: str
@@ -229,6 +230,7 @@ class Interruption:
     last_text_ms: float | None
     cancelled: bool
     announced: bool
+    said: str = ""
 
 
 def interruption_figures(results: Sequence[Interruption]) -> dict[str, Any]:
@@ -236,11 +238,12 @@ def interruption_figures(results: Sequence[Interruption]) -> dict[str, Any]:
     counted = [one for one in results if one.running]
     speech = [one for one in counted if one.kind == "speech"]
     backchannels = [one for one in counted if one.kind != "speech"]
-    last_text_ms = [
-        max(0.0, one.last_text_ms)
+    stopped = [
+        (round(max(0.0, one.last_text_ms)), one.said)
         for one in speech
         if one.last_text_ms is not None and one.cancelled
     ]
+    last_text_ms = [ms for ms, _ in stopped]
     kinds = sorted({one.kind for one in backchannels})
     return {
         "interruption_to_last_text_ms": {
@@ -248,6 +251,7 @@ def interruption_figures(results: Sequence[Interruption]) -> dict[str, Any]:
             "p95": percentile(last_text_ms, 95),
             "max": percentile(last_text_ms, 100),
         },
+        "slowest_interruptions_ms": sorted(stopped, reverse=True)[:3],
         "backchannels_interrupted_percent": _cancelled_percent(backchannels),
         "backchannels_interrupted_percent_by_sound": {
             kind: _cancelled_percent([one for one in backchannels if one.kind == kind])

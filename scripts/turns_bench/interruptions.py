@@ -46,17 +46,19 @@ class Sound:
         samples: float32[T], mono, 16 kHz.
         interrupts_at: How many samples of it hold 200 ms of speech; None for a backchannel.
         running_s: How long the answer has been running when it comes.
+        said: The recording, or which backchannel.
     """
 
     kind: str
     samples: Samples
     interrupts_at: int | None
     running_s: float
+    said: str
 
     @property
     def name(self) -> str:
         """For the progress."""
-        return f"{self.kind} over an answer"
+        return f"{self.said} over an answer"
 
 
 def interrupting_sounds(
@@ -73,7 +75,7 @@ def interrupting_sounds(
         kind = kinds[number % len(kinds)]
         made = BACKCHANNELS[kind](np.random.default_rng((seed, number)))
         running_s = float(rng.uniform(*RUNNING_S))
-        sounds.append(Sound(kind, at_level(made, BACKCHANNEL_DBFS), None, running_s))
+        sounds.append(Sound(kind, at_level(made, BACKCHANNEL_DBFS), None, running_s, kind))
     return [sounds[index] for index in rng.permutation(len(sounds))]
 
 
@@ -82,7 +84,7 @@ def _sentence(clip: Clip, running_s: float) -> Sound:
     start = max(0, clip.onset - _LEAD_SAMPLES)
     end = min(clip.samples.size, clip.onset + int(_SPEECH_S * SAMPLE_RATE_HZ))
     reached = speech_reached(clip.speech, _INTERRUPTING_SAMPLES)
-    return Sound("speech", clip.samples[start:end], reached - start, running_s)
+    return Sound("speech", clip.samples[start:end], reached - start, running_s, clip.name)
 
 
 @dataclass
@@ -188,6 +190,7 @@ def judge(answer: Answer, sound: Sound, player: Player, start_ms: float) -> Inte
         last_text_ms = (answer.last_text_at - reached_at) * 1000
     return Interruption(
         kind=sound.kind,
+        said=sound.said,
         running=not finished,
         last_text_ms=last_text_ms,
         cancelled=answer.cancelled,
