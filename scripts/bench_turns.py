@@ -31,7 +31,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from agent.config import load_settings
-from scripts.bench_gateway import machine_busy_s
+from scripts.gateway_bench.server import machine_busy_s
 from scripts.turns_bench import offline
 from scripts.turns_bench.clips import Clip, load_clips
 from scripts.turns_bench.dialogues import Dialogue, build_pause_dialogues
