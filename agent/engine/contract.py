@@ -284,6 +284,8 @@ class EngineInfo:
             other.
         translation_targets: BCP-47 codes of the languages it can translate speech into; None
             for any.
+        words_at_pauses: Whether it recognises at a pause what was said so far, so that a
+            transcript of the open utterance costs nothing more then.
     """
 
     name: str
@@ -293,6 +295,7 @@ class EngineInfo:
     images: bool = False
     answers_at_once: int = 8
     translation_targets: tuple[str, ...] | None = None
+    words_at_pauses: bool = False
 
 
 @dataclass(frozen=True, slots=True)

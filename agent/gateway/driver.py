@@ -377,6 +377,7 @@ def _conversation_session(session_id: str, services: Services, query: SessionQue
             extensions=query.extensions,
             interruption=settings.interruption,
             answers_early=settings.early.work == "answers",
+            hears_words=services.engine.info.words_at_pauses and settings.early.work != "none",
         ),
         _new_id,
     )

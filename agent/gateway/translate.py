@@ -18,6 +18,7 @@ _KINDS = {
     # Without an item it is one of the open utterance.
     items.BranchPurpose.CAPTION: contract.BranchKind.TRANSCRIPT,
     items.BranchPurpose.TRANSLATION: contract.BranchKind.TRANSLATION,
+    items.BranchPurpose.JUDGEMENT: contract.BranchKind.TRANSCRIPT,
 }
 
 TRANSLATION_LIMITS = contract.Limits(max_output_tokens=1024, temperature=0.0)

@@ -1,7 +1,8 @@
 """When a turn of a client with `semantic_vad` ends: keeps what is needed to judge its pauses.
 
-At every pause one judgement is asked for; what comes back sets the silence that ends this
-turn in this pause. What comes back late, after speech went on, is ignored.
+At every pause judgements are asked for: of the sound, and of the words where the engine
+recognises them then anyhow. Each that comes sets the silence that ends this turn in this
+pause. What comes late, after speech went on, is ignored.
 """
 
 from __future__ import annotations
@@ -13,9 +14,18 @@ import numpy as np
 from agent.audio.pcm import Samples
 from agent.config import TurnSettings
 from agent.protocol.config import SemanticVad, ServerVad
-from agent.session.items import ScoreTurn
-from agent.session.outbox import Outbox
+from agent.session.items import (
+    BranchEnded,
+    BranchPurpose,
+    BranchText,
+    DropBranch,
+    ScoreTurn,
+    StartBranch,
+    TokenEvent,
+)
+from agent.session.outbox import NewId, Outbox
 from agent.turns.endpointing import Eagerness, silence_needed_ms
+from agent.turns.evidence import Evidence, probability_of_end
 from agent.turns.scorers import TURN_SAMPLES
 
 
@@ -24,15 +34,24 @@ class Endpoint:
 
     Args:
         settings: The server's threshold and patience.
-        outbox: Where the wish for a judgement goes.
+        outbox: Where the wishes for judgements go.
+        new_id: Makes branch ids.
+        hears_words: Whether the engine recognises at a pause what was said.
     """
 
-    def __init__(self, settings: TurnSettings, outbox: Outbox) -> None:
-        self._settings = settings
+    def __init__(
+        self, settings: TurnSettings, outbox: Outbox, new_id: NewId, *, hears_words: bool
+    ) -> None:
+        self.settings = settings
         self._outbox = outbox
+        self._new_id = new_id
+        self._hears_words = hears_words
         self._eagerness: Eagerness | None = None
         self._pauses = 0
         self._in_pause = False
+        self._evidence = Evidence()
+        self._branch_id: str | None = None
+        self._text = ""
         self._heard: deque[Samples] = deque()
         self._heard_samples = 0
 
@@ -45,8 +64,13 @@ class Endpoint:
             self.over()
 
     def hear(self, samples: Samples) -> None:
-        """More of the turn: float32[T], 16 kHz; kept, not copied."""
-        if self._eagerness is None:
+        """More of the turn: float32[T], 16 kHz; kept, not copied.
+
+        Of a pause no more is kept than there was when it was judged: people who think for
+        seconds in mid-sentence are nothing the model has learnt, and the window holds more
+        speech.
+        """
+        if self._eagerness is None or self._in_pause:
             return
         self._heard.append(samples)
         self._heard_samples += len(samples)
@@ -59,20 +83,51 @@ class Endpoint:
             return
         self._pauses += 1
         self._in_pause = True
+        self._evidence = Evidence()
         self._outbox.put(ScoreTurn(self._pauses, np.concatenate(self._heard)[-TURN_SAMPLES:]))
+        if self._hears_words:
+            self._text = ""
+            self._branch_id = self._new_id("branch")
+            self._outbox.put(StartBranch(self._branch_id, BranchPurpose.JUDGEMENT))
 
     def resume(self) -> None:
         """The speaker went on: what is said of the pause counts no more."""
         self._in_pause = False
+        if self._branch_id is not None:
+            self._outbox.put(DropBranch(self._branch_id))
+            self._branch_id = None
 
     def over(self) -> None:
         """The turn has ended or is forgotten."""
-        self._in_pause = False
+        self.resume()
         self._heard.clear()
         self._heard_samples = 0
 
-    def silence_needed_ms(self, number: int, probability: float) -> int | None:
-        """Silence that ends the turn in pause `number`; None when that pause is over."""
-        if self._eagerness is None or not self._in_pause or number != self._pauses:
+    def receive_score(self, number: int, probability: float) -> int | None:
+        """Take what the sound of pause `number` says; gives `silence_needed_ms`."""
+        if not self._in_pause or number != self._pauses:
             return None
-        return silence_needed_ms(probability, self._eagerness, self._settings)
+        self._evidence.sound = probability
+        return self.silence_needed_ms
+
+    def receive_words(self, event: TokenEvent) -> bool:
+        """Take what a branch gave; False when it is none of ours."""
+        if event.branch_id != self._branch_id:
+            return False
+        match event:
+            case BranchText(text=text):
+                self._text += text
+            case BranchEnded():
+                self._branch_id = None
+                self._evidence.words = self._text
+            case _:  # without words the sound alone counts
+                self._branch_id = None
+        return True
+
+    @property
+    def silence_needed_ms(self) -> int | None:
+        """Silence that ends the turn in this pause; None when nothing is known of it."""
+        probability = probability_of_end(self._evidence) if self._in_pause else None
+        if probability is None or self._eagerness is None:
+            return None
+        return silence_needed_ms(probability, self._eagerness, self.settings)

@@ -85,12 +85,17 @@ class Item:
 
 
 class BranchPurpose(StrEnum):
-    """What a branch is for: a caption is a transcript of the open utterance as heard so far."""
+    """What a branch is for.
+
+    A caption is a transcript of the open utterance as heard so far; a judgement is one, too, made
+    to tell whether the speaker has finished.
+    """
 
     ANSWER = "answer"
     TRANSCRIPT = "transcript"
     CAPTION = "caption"
     TRANSLATION = "translation"
+    JUDGEMENT = "judgement"
 
 
 @dataclass(frozen=True, slots=True)

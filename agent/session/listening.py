@@ -17,13 +17,13 @@ from numpy.typing import NDArray
 
 from agent.audio.framing import FRAME_SAMPLES
 from agent.audio.pcm import SAMPLE_RATE_HZ, Samples
-from agent.config import TurnSettings, VadSettings
+from agent.config import VadSettings
 from agent.protocol import server_events
 from agent.protocol.config import SemanticVad, ServerVad
 from agent.session.captions import OpenTurn
 from agent.session.detection import vad_settings
 from agent.session.endpoint import Endpoint
-from agent.session.items import Cut, Forget, Hear, Pause, Resume
+from agent.session.items import Cut, Forget, Hear, Pause, Resume, TokenEvent
 from agent.session.outbox import NewId, Outbox
 from agent.turns.machine import Action, Floor, next_state
 from agent.vad import segmenter as seg
@@ -102,7 +102,7 @@ class Listening:
         outbox: Where events and commands go.
         new_id: Makes item ids.
         turns: Who is told about turns.
-        turn_settings: How pauses are judged for `semantic_vad`.
+        endpoint: Judges pauses for `semantic_vad`.
     """
 
     def __init__(
@@ -113,19 +113,18 @@ class Listening:
         new_id: NewId,
         turns: TurnTaker,
         *,
-        turn_settings: TurnSettings,
+        endpoint: Endpoint,
     ) -> None:
         self._base = base
-        self._turn_settings = turn_settings
         self._outbox = outbox
         self._new_id = new_id
         self._turns = turns
         self._floor = Floor.FREE
         self._manual = detection is None
-        self._settings = vad_settings(base, turn_settings, detection)
-        self._segmenter = seg.Segmenter(self._settings, manual=self._manual)
-        self._endpoint = Endpoint(turn_settings, outbox)
+        self._endpoint = endpoint
         self._endpoint.configure(detection)
+        self._settings = vad_settings(base, endpoint.settings, detection)
+        self._segmenter = seg.Segmenter(self._settings, manual=self._manual)
         self._arrivals: deque[tuple[int, float]] = deque(maxlen=_ARRIVALS_KEPT)
         self._now = 0.0
         self._last_audio_at: float | None = None
@@ -218,7 +217,17 @@ class Listening:
 
     def receive_turn_score(self, number: int, probability: float, now: float) -> None:
         """Take how likely the speaker has finished in pause `number`; it may be over by now."""
-        needed_ms = self._endpoint.silence_needed_ms(number, probability)
+        self._wait_for(self._endpoint.receive_score(number, probability), now)
+
+    def receive_words(self, event: TokenEvent, now: float) -> bool:
+        """Take what a branch gave; False when it is none that judges a pause."""
+        if not self._endpoint.receive_words(event):
+            return False
+        self._wait_for(self._endpoint.silence_needed_ms, now)
+        return True
+
+    def _wait_for(self, needed_ms: int | None, now: float) -> None:
+        """The turn ends after so much silence; at once if there was as much already."""
         if needed_ms is None:
             return
         self._now = now
@@ -260,7 +269,7 @@ class Listening:
     def configure(self, detection: Detection, now: float) -> None:
         """Change how turns are found; what is being heard stays open."""
         self._now = now
-        self._settings = vad_settings(self._base, self._turn_settings, detection)
+        self._settings = vad_settings(self._base, self._endpoint.settings, detection)
         self._manual = detection is None
         self._endpoint.configure(detection)
         self._handle(self._segmenter.configure(self._settings, manual=self._manual))

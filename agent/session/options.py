@@ -22,6 +22,7 @@ class SessionOptions:
         turns: How pauses are judged for `semantic_vad`.
         interruption: What speech over an answer does.
         answers_early: Whether answers are begun at pauses.
+        hears_words: Whether the engine recognises at a pause what was said.
     """
 
     session_id: str
@@ -34,3 +35,4 @@ class SessionOptions:
     turns: TurnSettings = field(default_factory=TurnSettings)
     interruption: InterruptionSettings = field(default_factory=InterruptionSettings)
     answers_early: bool = True
+    hears_words: bool = False

@@ -42,6 +42,7 @@ from agent.session.captions import Captions
 from agent.session.conversation import History
 from agent.session.created import ItemMaker
 from agent.session.editing import Editing
+from agent.session.endpoint import Endpoint
 from agent.session.expiry import Expiry
 from agent.session.idle import IdleTimeout
 from agent.session.items import (
@@ -99,7 +100,7 @@ class Session:
             self._outbox,
             new_id,
             self._answering,
-            turn_settings=options.turns,
+            endpoint=Endpoint(options.turns, self._outbox, new_id, hears_words=options.hears_words),
         )
         self._expiry = Expiry(options.limits)
         self._idle = IdleTimeout()
@@ -215,6 +216,8 @@ class Session:
             return
         if self._captions.receive(event, now):
             self._caption(now)
+            return
+        if self._listening.receive_words(event, now):
             return
         self._answering.receive(event, now)
         self._observe(now)

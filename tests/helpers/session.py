@@ -69,6 +69,7 @@ class SessionDriver:
         turns: TurnSettings | None = None,
         interruption: InterruptionSettings | None = None,
         answers_early: bool = True,
+        hears_words: bool = False,
         extensions: frozenset[str] = frozenset(),
         **config: Any,
     ) -> None:
@@ -88,6 +89,7 @@ class SessionDriver:
                 language=None,
                 vad=vad or VadSettings(),
                 turns=turns or TurnSettings(),
+                hears_words=hears_words,
                 limits=limits or Limits(),
                 expires_at=4_000_000_000,
                 extensions=extensions,

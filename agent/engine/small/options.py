@@ -12,6 +12,7 @@ TRANSLATION_TARGETS = ("en",)
 INFO = EngineInfo(
     name="small",
     model="whisper-base+smollm2-135m-instruct",
+    words_at_pauses=True,
     note=(
         "This is the embedded demo: it hears well, but its answers are of demo quality and often"
         " wrong. Gemma 4 hears and answers for real: scripts/serve --model google/gemma-4-E2B-it"

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.config import TurnSettings
-from agent.session.items import Commit
+from agent.session.items import BranchPurpose, Commit, DropBranch, StartBranch
 from agent.turns.endpointing import LIMIT_MS, UNKNOWN_MS
 from agent.turns.scorers import TURN_SAMPLES
 from tests.helpers.session import FRAME_MS, SessionDriver, types
@@ -19,9 +19,11 @@ SEMANTIC = {"type": "semantic_vad", "eagerness": "medium"}
 STOPPED = "input_audio_buffer.speech_stopped"
 
 
-def session(detection: dict[str, Any] | None = None, **settings: Any) -> SessionDriver:
+def session(
+    detection: dict[str, Any] | None = None, *, hears_words: bool = False, **settings: Any
+) -> SessionDriver:
     audio = {"input": {"turn_detection": detection or SEMANTIC}}
-    return SessionDriver(audio=audio, turns=TurnSettings(**settings))
+    return SessionDriver(audio=audio, turns=TurnSettings(**settings), hears_words=hears_words)
 
 
 def ended(driver: SessionDriver) -> bool:
@@ -175,6 +177,87 @@ def test_detection_that_changes_in_a_turn_judges_from_then_on():
     driver.say({"type": "session.update", "session": update})
     assert driver.judge(0.99) == []
     assert silence_until_the_end(driver) + 300 <= 500 + FRAME_MS
+
+
+def words(driver: SessionDriver) -> StartBranch:
+    """The branch that was last asked for words."""
+    return driver.branches(BranchPurpose.JUDGEMENT)[-1]
+
+
+def test_words_are_asked_for_after_the_engine_knows_of_the_pause():
+    driver = session(hears_words=True)
+    driver.speech(1_000)
+    assert driver.branches(BranchPurpose.JUDGEMENT) == []
+    driver.silence(300)
+    kinds = [type(command).__name__ for command in driver.commands]
+    assert kinds.index("Pause") < kinds.index("StartBranch")
+    assert words(driver).item_id is None
+
+
+def test_words_that_end_a_sentence_shorten_the_wait_and_others_lengthen_it():
+    waits = []
+    for text in ("and then", None, "That is all."):
+        driver = session(hears_words=True)
+        driver.speech(1_000)
+        driver.silence(192)
+        driver.judge(0.9)
+        if text is not None:
+            assert driver.text(text, words(driver)) == []
+        assert driver.end(words(driver)) == []
+        waits.append(silence_until_the_end(driver))
+    assert waits == sorted(waits, reverse=True)
+    assert len(set(waits)) == 3
+
+
+def test_words_that_come_before_the_score_count_with_it():
+    driver = session(hears_words=True)
+    driver.speech(1_000)
+    driver.silence(192)
+    driver.text("That is all.", words(driver))
+    driver.end(words(driver))
+    assert not ended(driver)
+    driver.silence(192)
+    driver.judge(0.93)
+    assert ended(driver)
+
+
+def test_words_that_fail_leave_the_score_alone():
+    driver = session(hears_words=True)
+    driver.speech(1_000)
+    driver.silence(288)
+    assert driver.fail(words(driver)) == []
+    assert STOPPED in types(driver.judge(0.99))
+
+
+def test_words_of_a_pause_that_is_over_are_dropped_and_ignored():
+    driver = session(hears_words=True)
+    driver.speech(1_000)
+    driver.silence(300)
+    branch = words(driver)
+    driver.speech(100)
+    assert DropBranch(branch.branch_id) in driver.commands
+    driver.silence(300)
+    assert words(driver) != branch
+    assert driver.text("That is all.", branch) == driver.end(branch) == []
+    assert not ended(driver)
+
+
+def test_words_under_way_are_dropped_with_the_turn():
+    driver = session(hears_words=True)
+    driver.speech(1_000)
+    driver.silence(300)
+    driver.judge(0.99)
+    assert ended(driver)
+    assert DropBranch(words(driver).branch_id) in driver.commands
+
+
+def test_words_are_not_asked_for_with_other_detection():
+    driver = SessionDriver(
+        audio={"input": {"turn_detection": {"type": "server_vad"}}}, hears_words=True
+    )
+    driver.speech(1_000)
+    driver.silence(400)
+    assert driver.branches(BranchPurpose.JUDGEMENT) == []
 
 
 @given(
