@@ -1,0 +1,346 @@
+"""A long talk through a translation session: is anything lost, in order, and memory flat?
+
+    python -m scripts.bench_translation                    the recordings, `small`, into English
+    python -m scripts.bench_translation --talk digits      spoken digits, the tiny Gemma, Spanish
+    python -m scripts.bench_translation --fast             as fast as the server takes it
+
+Starts a server of its own (`tests/helpers/server.py`), plays a talk of `--minutes` made of the
+tests' recordings, one after the other with pauses of 0.5 to 1.5 s between them, through the
+openai SDK's translation client, and says `session.close` at the end. With `--fast` the server's
+back-pressure sets the pace and the delays mean nothing. Prints one JSON line:
+
+    talk_s, wall_s           how long the talk is, and how long it took
+    clips, segments          recordings played; segments that were translated
+    failed, incomplete       segments that could not be, or met the token limit
+    speech_missed_percent    speech (Silero above 0.5 on the clean recordings) in no segment
+    in_order                 segments follow each other, and so does `elapsed_ms` of all texts
+    closed                   `session.closed` was last, and the connection was closed with 1000
+    clips_missing            recordings of which not a third of the words are in the transcript
+    wer                      word errors of the transcript against what is said
+    clips_wrong              digits only: recordings whose Spanish is not exactly right
+    first_text_p50_s, …      from the end of a segment's speech to its first text
+    done_p50_s, …            … to its last
+    backlog_max_s            most speech that waited
+    rss_mb                   server and engine: at a quarter, half, three quarters, the end
+    rss_growth_mb            most of the last quarter less most of the second
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import base64
+import difflib
+import json
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import soxr
+from openai import AsyncOpenAI
+from websockets.exceptions import ConnectionClosedOK
+
+from agent.audio.pcm import SAMPLE_RATE_HZ, encode_pcm16
+from agent.vad.scorers import SileroScorer, silero_model_path
+from scripts.turns_bench.clips import Clip, make_clip
+from tests.helpers.server import RunningServer, running_server
+from tests.helpers.speech import Recording, recordings
+from tests.helpers.wer import normalise, word_errors
+
+ROOT = Path(__file__).resolve().parents[1]
+DIGITS = ROOT / "tests" / "data" / "spoken-digits"
+SPANISH = ["cero", "uno", "dos", "tres", "cuatro", "cinco", "seis", "siete", "ocho", "nueve"]
+WIRE_HZ = 24_000
+PIECE_S = 0.2
+SAMPLE_EVERY_S = 0.5
+
+
+@dataclass(frozen=True, eq=False)
+class Placed:
+    """A recording in the talk: where it begins, in samples, and what is said."""
+
+    clip: Clip
+    start: int
+    text: str
+    language: str
+
+
+@dataclass
+class Talk:
+    """What is played.
+
+    Attributes:
+        samples: float32[T], 16 kHz.
+        placed: The recordings in it.
+        server: How the server is started.
+        settings: Of the session.
+    """
+
+    samples: np.ndarray
+    placed: list[Placed]
+    server: Callable[[], Any]
+    settings: dict[str, Any]
+
+
+@dataclass
+class Heard:
+    """What came back."""
+
+    source: str = ""
+    translation: str = ""
+    elapsed_ms: list[int] = field(default_factory=list)
+    segments: list[dict[str, Any]] = field(default_factory=list)
+    errors: list[str] = field(default_factory=list)
+    last: str = ""
+    closed_well: bool = False
+    wall_s: float = 0.0
+    # Seconds of the talk that were sent, and megabytes then.
+    memory: list[tuple[float, float]] = field(default_factory=list)
+
+
+def main() -> None:
+    """Play, and print what was measured."""
+    options = parse_options()
+    talk = make_talk(options)
+    with talk.server() as server:
+        heard = asyncio.run(play(server, talk, fast=options.fast))
+    print(json.dumps(summarise(options, talk, heard)))
+
+
+def parse_options() -> argparse.Namespace:
+    """What the command line asks for."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--talk", choices=("recordings", "digits"), default="recordings")
+    parser.add_argument("--minutes", type=float, default=10.0)
+    parser.add_argument("--fast", action="store_true", help="do not wait for the clock")
+    parser.add_argument("--seed", type=int, default=1)
+    return parser.parse_args()
+
+
+# ------------------------------------------------------------ the talk
+
+
+def make_talk(options: argparse.Namespace) -> Talk:
+    """Recordings one after the other until it is long enough."""
+    transcription: dict[str, Any] = {"model": "any"}
+    if options.talk == "digits":
+        said = json.loads((DIGITS / "manifest.json").read_text("utf-8"))
+        found = [Recording(DIGITS / name, entry["digits"]) for name, entry in said.items()]
+        transcription["language"] = "en"
+        target, arguments = "es", ["--model", str(DIGITS.parent / "tiny-gemma")]
+    else:
+        found = [one for language in ("en", "de", "es", "fr") for one in recordings(language)]
+        target, arguments = "en", []
+    scorer = SileroScorer(silero_model_path())
+    clips = [
+        replace(make_clip(recording, scorer), samples=recording.samples()) for recording in found
+    ]
+    rng = np.random.default_rng(options.seed)
+    pieces: list[np.ndarray] = []
+    placed: list[Placed] = []
+    length = 0
+    while length < options.minutes * 60 * SAMPLE_RATE_HZ:
+        for number in rng.permutation(len(clips)):
+            clip, recording = clips[number], found[number]
+            placed.append(Placed(clip, length, recording.text, recording.language))
+            pause = np.zeros(int(rng.uniform(0.5, 1.5) * SAMPLE_RATE_HZ), np.float32)
+            pieces += [clip.samples, pause]
+            length += clip.samples.size + pause.size
+    engine = "gemma" if options.talk == "digits" else "small"
+    return Talk(
+        np.concatenate(pieces),
+        placed,
+        lambda: running_server(*arguments, engine=engine),
+        {"audio": {"input": {"transcription": transcription}, "output": {"language": target}}},
+    )
+
+
+# ------------------------------------------------------------ playing it
+
+
+async def play(server: RunningServer, talk: Talk, *, fast: bool) -> Heard:
+    """Say all of it, close, and collect what comes."""
+    heard = Heard()
+    client = AsyncOpenAI(api_key="any", websocket_base_url=server.base_url)
+    began_s = time.monotonic()
+    async with client.realtime.translations.connect(
+        model="any", extra_query={"extensions": "timings"}
+    ) as connection:
+        await connection.session.update(session=talk.settings)  # type: ignore[arg-type]
+        saying = asyncio.create_task(say(connection, talk, server, heard, fast=fast))
+        try:
+            while True:
+                take(heard, json.loads(await connection.recv_bytes()))
+        except ConnectionClosedOK as closed:
+            heard.closed_well = closed.rcvd is not None and closed.rcvd.code == 1000
+        await saying
+    heard.wall_s = time.monotonic() - began_s
+    return heard
+
+
+async def say(
+    connection: Any, talk: Talk, server: RunningServer, heard: Heard, *, fast: bool
+) -> None:
+    """Play the talk, and note the memory now and then."""
+    began_s, next_sample_s = time.monotonic(), 0.0
+    for number, piece in enumerate(wire_pieces(talk.samples)):
+        at_s = number * PIECE_S
+        if not fast:
+            await asyncio.sleep(max(0.0, began_s + at_s - time.monotonic()))
+        await connection.session.input_audio_buffer.append(audio=base64.b64encode(piece).decode())
+        if at_s >= next_sample_s:
+            heard.memory.append((at_s, rss_mb(server)))
+            next_sample_s = at_s + SAMPLE_EVERY_S
+    await connection.session.close()
+    while not heard.last:
+        await asyncio.sleep(SAMPLE_EVERY_S)
+        heard.memory.append((talk.samples.size / SAMPLE_RATE_HZ, rss_mb(server)))
+
+
+def wire_pieces(samples: np.ndarray) -> Iterator[bytes]:
+    """PCM16 at 24 kHz, 200 ms each."""
+    wire = soxr.resample(samples, SAMPLE_RATE_HZ, WIRE_HZ)
+    step = int(PIECE_S * WIRE_HZ)
+    for at in range(0, len(wire), step):
+        yield encode_pcm16(wire[at : at + step])
+
+
+def take(heard: Heard, event: dict[str, Any]) -> None:
+    """Note one event of the server."""
+    match event["type"]:
+        case "session.input_transcript.delta":
+            heard.source += event["delta"]
+            heard.elapsed_ms.append(event["elapsed_ms"])
+        case "session.output_transcript.delta":
+            heard.translation += event["delta"]
+            heard.elapsed_ms.append(event["elapsed_ms"])
+        case "voice_agent.segment.timings":
+            heard.segments.append(event)
+        case "error":
+            heard.errors.append(event["error"]["message"])
+        case "session.closed":
+            heard.last = event["type"]
+
+
+def rss_mb(server: RunningServer) -> float:
+    """Resident memory of the server and of what it has started."""
+    total_kb = 0
+    for pid in (server.process.pid, *server.engine_pids()):
+        status = Path(f"/proc/{pid}/status").read_text(encoding="ascii", errors="replace")
+        total_kb += next(
+            int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS")
+        )
+    return total_kb / 1024
+
+
+# ------------------------------------------------------------ what came of it
+
+
+def summarise(options: argparse.Namespace, talk: Talk, heard: Heard) -> dict[str, Any]:
+    """All figures; see the module."""
+    segments = heard.segments
+    first = [one["speech_end_to_first_text_ms"] for one in segments]
+    spans = [(one["start_ms"], one["end_ms"]) for one in segments]
+    found = transcribed_shares(talk.placed, heard.source)
+    errors = word_errors(
+        " ".join(normalise(one.text, one.language) for one in talk.placed),
+        normalise(heard.source, "en"),
+    )
+    summary = {
+        "talk": options.talk,
+        "fast": options.fast,
+        "talk_s": round(talk.samples.size / SAMPLE_RATE_HZ, 1),
+        "wall_s": round(heard.wall_s, 1),
+        "clips": len(talk.placed),
+        "segments": len(segments),
+        "failed": sum(one["status"] == "failed" for one in segments),
+        "incomplete": sum(one["status"] == "incomplete" for one in segments),
+        "errors": len(heard.errors),
+        "speech_missed_percent": round(missed_percent(talk.placed, spans), 3),
+        "in_order": heard.elapsed_ms == sorted(heard.elapsed_ms)
+        and all(one[1] <= other[0] for one, other in pairwise(spans)),
+        "closed": heard.last == "session.closed" and heard.closed_well,
+        "clips_missing": sum(share < 1 / 3 for share in found),
+        "wer": round(errors.rate, 4),
+        **quantiles("first_text", [ms for ms in first if ms is not None]),
+        **quantiles("done", [one["speech_end_to_done_ms"] for one in segments]),
+        "backlog_max_s": max(one["backlog_s"] for one in segments),
+        **memory(heard.memory, talk.samples.size / SAMPLE_RATE_HZ),
+    }
+    if options.talk == "digits":
+        summary["clips_wrong"] = wrong_digits(talk.placed, heard)
+    return summary
+
+
+def transcribed_shares(placed: Sequence[Placed], source: str) -> list[float]:
+    """Of each recording, the share of its words that are in the transcript at its place."""
+    words = [normalise(one.text, one.language).split() for one in placed]
+    owner = [number for number, said in enumerate(words) for _ in said]
+    said = [word for one in words for word in one]
+    matcher = difflib.SequenceMatcher(None, said, normalise(source, "en").split(), autojunk=False)
+    hits = [0] * len(placed)
+    for block in matcher.get_matching_blocks():
+        for place in range(block.a, block.a + block.size):
+            hits[owner[place]] += 1
+    return [hit / max(1, len(one)) for hit, one in zip(hits, words, strict=True)]
+
+
+def missed_percent(placed: Sequence[Placed], spans_ms: Sequence[tuple[int, int]]) -> float:
+    """Share of the samples of speech that no segment has."""
+    end = placed[-1].start + placed[-1].clip.samples.size
+    is_heard = np.zeros(end + SAMPLE_RATE_HZ, bool)
+    for start_ms, end_ms in spans_ms:
+        # Rounded down to a millisecond on the wire; the resampler holds nothing back at the end.
+        is_heard[start_ms * 16 : (end_ms + 1) * 16] = True
+    speech = missed = 0
+    for one in placed:
+        for start, stop in one.clip.speech:
+            heard = is_heard[one.start + start : one.start + stop]
+            speech += heard.size
+            missed += int(np.count_nonzero(~heard))
+    return 100 * missed / speech
+
+
+def wrong_digits(placed: Sequence[Placed], heard: Heard) -> int:
+    """Recordings whose digits or whose Spanish is not exactly right, by alignment."""
+    said = " ".join(one.text for one in placed).split()
+    owner = [number for number, one in enumerate(placed) for _ in one.text.split()]
+    wrong: set[int] = set()
+    for got, wanted in (
+        (heard.source.split(), said),
+        (heard.translation.split(), [SPANISH[int(digit)] for digit in said]),
+    ):
+        matcher = difflib.SequenceMatcher(None, wanted, got, autojunk=False)
+        for kind, start, stop, _, _ in matcher.get_opcodes():
+            if kind != "equal":
+                wrong.update(owner[start : max(stop, start + 1)])
+    return len(wrong)
+
+
+def quantiles(name: str, values_ms: Sequence[float]) -> dict[str, float | None]:
+    """Median and 95th percentile, in seconds."""
+    if not values_ms:
+        return {f"{name}_p50_s": None, f"{name}_p95_s": None}
+    p50, p95 = np.percentile(values_ms, [50, 95]) / 1000
+    return {f"{name}_p50_s": round(float(p50), 2), f"{name}_p95_s": round(float(p95), 2)}
+
+
+def memory(samples: Sequence[tuple[float, float]], talk_s: float) -> dict[str, Any]:
+    """How much there was, by quarters of the talk."""
+    quarters: list[list[float]] = [[], [], [], []]
+    for at_s, megabytes in samples:
+        quarters[min(3, int(4 * at_s / talk_s))].append(megabytes)
+    return {
+        "rss_mb": [round(quarter[-1]) for quarter in quarters],
+        "rss_growth_mb": round(max(quarters[3]) - max(quarters[1]), 1),
+    }
+
+
+if __name__ == "__main__":
+    main()
