@@ -319,7 +319,8 @@ def wrong_digits(placed: Sequence[Placed], heard: Heard) -> int:
         matcher = difflib.SequenceMatcher(None, wanted, got, autojunk=False)
         for kind, start, stop, _, _ in matcher.get_opcodes():
             if kind != "equal":
-                wrong.update(owner[start : max(stop, start + 1)])
+                first = min(start, len(owner) - 1)  # what is too much counts for its neighbour
+                wrong.update(owner[first : max(stop, first + 1)])
     return len(wrong)
 
 

@@ -393,3 +393,24 @@ def test_the_engine_leaves_when_the_gateway_is_killed() -> None:
     # A pidfd becomes readable when its process has ended.
     assert select.select([engine], [], [], PATIENCE_S)[0]
     os.close(engine)
+
+
+async def test_speech_is_translated_by_the_next_process_when_one_dies_of_something(
+    tmp_path: Path,
+) -> None:
+    gate = tmp_path / "gate"
+    translation = BranchRequest(BranchKind.TRANSLATION, item_id="u1")
+    async with running({"gate": str(gate)}) as engine:
+        conversation = engine.open(ConversationSettings(translate_into="es"))
+        conversation.hear(spoken(7))
+        committed = conversation.commit("u1")
+        branch = conversation.branch(translation)
+        source, rest = await first_text(branch)
+        assert engine.pid is not None
+        os.kill(engine.pid, signal.SIGKILL)
+        await until(engine, EngineState.READY, restarts=1)
+        gate.touch()
+        pieces = [piece async for piece in rest]
+        assert (await committed).transcript == "7"
+    assert (source, pieces[0]) == ("7", TextDelta("7 in es"))
+    assert isinstance(pieces[-1], BranchDone)

@@ -41,6 +41,7 @@ class FakeWhisper:
     windows_s: list[float] = field(default_factory=list)
     languages: list[str] = field(default_factory=list)
     tasks: list[str] = field(default_factory=list)
+    no_repeats: list[int] = field(default_factory=list)
     max_length: int = 448
     supported_languages: tuple[str, ...] = ("en", "de", "no", "he")
 
@@ -71,6 +72,7 @@ class FakeWhisper:
         return [[self.language, ("<|xx|>", 0.01)]]
 
     def generate(self, encoded: Any, prompts: Any, **options: Any) -> Any:
+        self.no_repeats.append(options["no_repeat_ngram_size"])
         result = self.results.pop(0)
         length = len(result.tokens)
         score = result.log_probability * (length + 1) / max(1, length)
@@ -183,6 +185,15 @@ def test_a_translation_is_a_second_decoding_of_the_same_sound(make: Make) -> Non
     assert heard.output_tokens == 6
     assert whisper.windows_s == [10.0]
     assert whisper.tasks == ["transcribe", "translate"]
+
+
+def test_a_translation_that_repeats_itself_is_made_again_without_repetitions(make: Make) -> None:
+    recogniser, whisper = make(
+        Result(timed(1, 2)), Result(timed(9, 2)), Result(timed(2, 2)), language=("<|de|>", 0.9)
+    )
+    assert recogniser.hear(speech(2), translate=True).translation == "two"
+    assert whisper.windows_s == [10.0]
+    assert whisper.no_repeats == [0, 0, 3]
 
 
 def test_english_needs_no_translation(make: Make) -> None:
