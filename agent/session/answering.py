@@ -134,6 +134,8 @@ class Answering:
     def create(self, plan: ResponsePlan) -> None:
         """Begin a response that the client asked for; the caller has checked that it may."""
         self._early.drop()
+        if plan.in_conversation:
+            self._give_up(self._waiting)  # it answers them too
         self._responses.start(plan)
 
     def cancel(self, response: Response, now: float) -> None:

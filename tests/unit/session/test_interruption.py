@@ -222,6 +222,19 @@ def test_the_limits_are_settings():
     assert cancelled(driver.speech(224))
 
 
+def test_a_response_that_the_client_creates_answers_what_waits_for_its_words():
+    driver = answering()
+    driver.speech(352)
+    driver.silence(512)
+    driver.wait(2.0)  # the words are late, so the answer goes on
+    driver.end(answer(driver))
+    assert types(driver.say({"type": "response.create"})) == ["response.created"]
+    assert driver.reports[-1].response_id is None
+    sent = driver.text("Yes?") + driver.end()
+    assert only(sent, "response.done")["response"]["status"] == "completed"
+    assert "response.created" not in types(sent)
+
+
 # ---------------------------------------------------------------- no answer any more
 
 
