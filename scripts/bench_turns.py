@@ -43,6 +43,7 @@ from scripts.turns_bench.figures import (
     tally_by_noise,
 )
 from scripts.turns_bench.interruptions import interrupt, interrupting_sounds
+from scripts.turns_bench.judging import Judge
 from scripts.turns_bench.observed import Observation
 from scripts.turns_bench.playing import ServerAddress, play_pieces
 from scripts.turns_bench.settings import gap_s, speechless_sounds, turn_detections
@@ -92,6 +93,8 @@ def parse_options() -> argparse.Namespace:
     parser.add_argument("--api-key-file", help="file with the server's API key")
     parser.add_argument("--fast", action="store_true", help="faster than real time")
     parser.add_argument("--offline", action="store_true", help="no server, simulated time")
+    parser.add_argument("--words", action="store_true", help="offline: judge pauses by words too")
+    parser.add_argument("--kept", type=Path, help="offline: file that keeps judgements")
     parser.add_argument("--eagerness", default="medium", choices=("low", "medium", "high", "auto"))
     parser.add_argument("--silence-ms", type=int, default=500, help="of server_vad")
     parser.add_argument("--lang", help="only recordings in this language")
@@ -213,7 +216,7 @@ async def pauses_offline(
 ) -> Report:
     """The same in this process."""
     server = load_settings()
-    judge = offline.make_judge(server)
+    judge = Judge(server, words=options.words, kept=options.kept)
     scores = await offline.score_all([dialogue.samples for dialogue in dialogues], server.vad)
     found = {
         name: [
@@ -222,6 +225,7 @@ async def pauses_offline(
         ]
         for name, detection in settings.items()
     }
+    judge.keep()
     return pause_figures(found, options.details)
 
 
@@ -242,7 +246,7 @@ def pause_figures(
 async def noise_offline(settings: dict[str, dict[str, Any]], options: argparse.Namespace) -> Report:
     """The same in this process, each sound in one piece of up to five minutes."""
     server = load_settings()
-    judge = offline.make_judge(server)
+    judge = Judge(server, words=options.words, kept=options.kept)
     sounds = speechless_sounds()
     each_s = options.noise_minutes * 60 / len(sounds)
     found: dict[str, list[Speechless]] = {name: [] for name in settings}

@@ -1,17 +1,17 @@
 """The same dialogues without a server: hub and session in this process, on a simulated clock.
 
 Much faster than real time. A frame arrives when the 40 ms piece that completes it would have
-been sent; work takes no time, but for judging a pause, which takes `JUDGED_AFTER_S`. So
-positions are those of the server, and delays are the server's without what scoring, queues and
-the network cost.
+been sent; work takes no time, but for judging a pause, which takes `SOUND_JUDGED_AFTER_S` and
+`WORDS_JUDGED_AFTER_S`. So positions are those of the server, and delays are the server's
+without what scoring, queues and the network cost.
 """
 
 from __future__ import annotations
 
 import asyncio
 import itertools
-from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -22,16 +22,18 @@ from agent.audio.pcm import SAMPLE_RATE_HZ, Samples, encode_pcm16
 from agent.client.player import PIECE_S
 from agent.config import Limits, Settings, VadSettings
 from agent.protocol.config import SessionConfig
-from agent.session.items import ScoreTurn, Send
+from agent.session import items
 from agent.session.session import Session, SessionOptions
-from agent.turns.scorers import SmartTurnScorer, TurnScorer, can_run, smart_turn_path
 from agent.vad.hub import VadHub
 from agent.vad.scorers import Probabilities, make_scorer
+from scripts.turns_bench.judging import Judge
 from scripts.turns_bench.observed import Observation
 from scripts.turns_bench.settings import INPUT_FORMAT
 
-# What Smart Turn takes on one core (docs/turn-taking.md).
-JUDGED_AFTER_S = 0.06
+# What Smart Turn and the embedded engine's recogniser take on one core (docs/turn-taking.md,
+# docs/engine.md).
+SOUND_JUDGED_AFTER_S = 0.06
+WORDS_JUDGED_AFTER_S = 0.4
 _PIECE_SAMPLES = round(PIECE_S * SAMPLE_RATE_HZ)
 
 
@@ -50,21 +52,12 @@ async def score_all(sounds: Sequence[Samples], vad: VadSettings) -> list[Probabi
     return [probabilities for _, probabilities in scored]
 
 
-def make_judge(settings: Settings) -> TurnScorer | None:
-    """What judges pauses, as the server has it; None for fixed waits.
-
-    Raises:
-        ModelStoreError: Its model is not here.
-    """
-    return SmartTurnScorer(smart_turn_path()) if can_run(settings.turns.scorer) else None
-
-
 def observe(
     samples: Samples,
     probabilities: Probabilities,
     turn_detection: Mapping[str, Any],
     settings: Settings,
-    judge: TurnScorer | None = None,
+    judge: Judge,
 ) -> Observation:
     """What a session says about a sound that has been scored.
 
@@ -75,33 +68,76 @@ def observe(
         settings: The server's.
         judge: Judges pauses for `semantic_vad`.
     """
-    session = _listening_session(turn_detection, settings)
-    session.start(0.0)
-    seen = Observation(sent_at=arrives_at)
-    # Pauses that are being judged: when that is done, its number, the probability.
-    judged: deque[tuple[float, int, float]] = deque()
-
-    def take_output(now: float) -> None:
-        for output in session.take_output():
-            if isinstance(output, Send):
-                seen.take(output.event, now)
-            elif isinstance(output, ScoreTurn) and judge is not None:
-                probability = judge.score(output.samples)
-                judged.append((now + JUDGED_AFTER_S, output.number, probability))
-
-    for number, probability in enumerate(probabilities):
-        frame = samples[number * FRAME_SAMPLES : (number + 1) * FRAME_SAMPLES]
-        now = arrives_at((number + 1) * FRAME_SAMPLES)
-        while judged and judged[0][0] <= now:
-            done_at, pause, finished = judged.popleft()
-            session.receive_turn_score(pause, finished, done_at)
-            take_output(done_at)
-        session.receive_audio(frame, np.array([probability], np.float32), now)
-        take_output(now)
-    return seen
+    return _Run(turn_detection, settings, judge).hear(samples, probabilities)
 
 
-def _listening_session(turn_detection: Mapping[str, Any], settings: Settings) -> Session:
+class _Run:
+    """One session, and what stands in for hub and engine."""
+
+    def __init__(self, turn_detection: Mapping[str, Any], settings: Settings, judge: Judge) -> None:
+        self._judge = judge
+        self._session = _listening_session(turn_detection, settings, hears_words=judge.hears_words)
+        self._seen = Observation(sent_at=arrives_at)
+        self._open_clip = np.zeros(0, np.float32)
+        # Judgements that are being made: when each is done, and how it is delivered.
+        self._judged: list[tuple[float, Callable[[float], None]]] = []
+
+    def hear(self, samples: Samples, probabilities: Probabilities) -> Observation:
+        self._session.start(0.0)
+        for number, probability in enumerate(probabilities):
+            frame = samples[number * FRAME_SAMPLES : (number + 1) * FRAME_SAMPLES]
+            now = arrives_at((number + 1) * FRAME_SAMPLES)
+            self._deliver_until(now)
+            self._session.receive_audio(frame, np.array([probability], np.float32), now)
+            self._take_output(now)
+        return self._seen
+
+    def _deliver_until(self, now: float) -> None:
+        self._judged.sort(key=itemgetter(0))
+        while self._judged and self._judged[0][0] <= now:
+            done_at, deliver = self._judged.pop(0)
+            deliver(done_at)
+            self._take_output(done_at)
+
+    def _take_output(self, now: float) -> None:
+        for output in self._session.take_output():
+            match output:
+                case items.Send(event=event):
+                    self._seen.take(event, now)
+                case items.Hear(samples=samples):
+                    self._open_clip = np.concatenate((self._open_clip, samples))
+                case items.Cut(keep_samples=keep_samples):
+                    self._open_clip = self._open_clip[keep_samples:]
+                case items.Forget() | items.Commit():
+                    self._open_clip = self._open_clip[:0]
+                case items.ScoreTurn(number=number, samples=samples):
+                    self._judge_sound(number, samples, now)
+                case items.StartBranch(purpose=items.BranchPurpose.JUDGEMENT, branch_id=branch_id):
+                    self._judge_words(branch_id, now)
+
+    def _judge_sound(self, number: int, samples: Samples, now: float) -> None:
+        finished = self._judge.sound(samples)
+        if finished is not None:
+
+            def deliver(at: float) -> None:
+                self._session.receive_turn_score(number, finished, at)
+
+            self._judged.append((now + SOUND_JUDGED_AFTER_S, deliver))
+
+    def _judge_words(self, branch_id: str, now: float) -> None:
+        words = self._judge.words(self._open_clip)
+
+        def deliver(at: float) -> None:
+            self._session.receive_tokens(items.BranchText(branch_id, words), at)
+            ended = items.BranchEnded(branch_id, complete=True, usage=items.TokenUsage())
+            self._session.receive_tokens(ended, at)
+
+        self._judged.append((now + WORDS_JUDGED_AFTER_S, deliver))
+
+
+def _listening_session(
+    turn_detection: Mapping[str, Any], settings: Settings, *, hears_words: bool
+) -> Session:
     """A session that answers nothing and never expires: its time is simulated."""
     ids = itertools.count()
     config = {"audio": {"input": {"turn_detection": {**turn_detection, "create_response": False}}}}
@@ -114,6 +150,7 @@ def _listening_session(turn_detection: Mapping[str, Any], settings: Settings) ->
         limits=Limits(max_session_s=1e9, idle_timeout_s=1e9, max_items=10**6),
         expires_at=0,
         extensions=frozenset({"timings"}),
+        hears_words=hears_words,
     )
     return Session(SessionConfig().updated(config), options, lambda prefix: f"{prefix}_{next(ids)}")
 

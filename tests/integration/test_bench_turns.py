@@ -15,6 +15,7 @@ from scripts.turns_bench import offline
 from scripts.turns_bench.clips import load_clips
 from scripts.turns_bench.dialogues import build_pause_dialogues
 from scripts.turns_bench.figures import Tally
+from scripts.turns_bench.judging import Judge
 from scripts.turns_bench.playing import ServerAddress, play_pieces
 from scripts.turns_bench.settings import gap_s, turn_detections
 from tests.helpers.server import RunningServer
@@ -50,10 +51,10 @@ async def test_offline_agrees_with_the_server(small_server: RunningServer) -> No
     sample = [dialogues[0], dialogues[-1]]  # in a quiet room, and over noise
     settings = load_settings()
     scores = await offline.score_all([one.samples for one in sample], settings.vad)
-    server = ServerAddress(small_server.url)
+    server, judge = ServerAddress(small_server.url), Judge(settings)
     for dialogue, scored in zip(sample, scores, strict=True):
         there = await play_pieces(server, [dialogue.samples], detection, fast=True)
-        here = offline.observe(dialogue.samples, scored, detection, settings)
+        here = offline.observe(dialogue.samples, scored, detection, settings, judge)
         assert [(turn.start, turn.end) for turn in there.turns] == [
             (turn.start, turn.end) for turn in here.turns
         ]
