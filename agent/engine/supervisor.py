@@ -37,6 +37,10 @@ from agent.errors import EngineError, EngineFailed, EngineUnavailable, LocalErro
 
 log = structlog.get_logger(__name__)
 
+_PATIENCE_AT_FIRST = 15
+"""So many times as long a new process may take to its first sign of life: it answers nothing while
+it imports its libraries, which takes minutes from a slow disk or on a busy machine."""
+
 
 class EngineState(StrEnum):
     """What the engine process is doing."""
@@ -70,6 +74,7 @@ class EngineSupervisor(Engine):
         self._numbers = itertools.count(1)
         self._child: EngineChild | None = None
         self._beats_missed = 0
+        self._has_shown_life = False
         self._running: asyncio.Task[None] | None = None
 
     @property
@@ -177,7 +182,7 @@ class EngineSupervisor(Engine):
         beating = asyncio.create_task(self._beat(child))
         try:
             async for report in child.reports():
-                self._beats_missed = 0
+                self._beats_missed, self._has_shown_life = 0, True
                 match report:
                     case wire.Progress(doing=doing, fraction=fraction):
                         if not first.done():
@@ -232,8 +237,10 @@ class EngineSupervisor(Engine):
 
     async def _beat(self, child: EngineChild) -> None:
         """Kill a process that shows no sign of life for some beats."""
-        self._beats_missed = 0
-        while self._beats_missed < self._settings.heartbeats_missed:
+        self._beats_missed, self._has_shown_life = 0, False
+        while self._beats_missed < self._settings.heartbeats_missed * (
+            1 if self._has_shown_life else _PATIENCE_AT_FIRST
+        ):
             child.send(wire.Ping())
             await asyncio.sleep(self._settings.heartbeat_interval_s)
             self._beats_missed += 1

@@ -14,7 +14,8 @@ the last user item:
 
 Options (all may be left out): `gate`: a file that commits wait for; `crash_while`: a file
 while which exists the process kills itself when it starts; `cannot_start`: the message of
-an `EngineError` at the start; `deadly`: a word that kills the process when it is recognised.
+an `EngineError` at the start; `deadly`: a word that kills the process when it is recognised;
+`import_s`: how long the process is deaf and dumb before its engine is there.
 """
 
 from __future__ import annotations
@@ -62,6 +63,7 @@ _POLL_S = 0.005
 
 def create(options: dict[str, object]) -> ScriptedEngine:
     """The factory that an engine process calls."""
+    time.sleep(float(options.get("import_s", 0)))
     return ScriptedEngine(options)
 
 

@@ -254,6 +254,17 @@ async def test_an_engine_that_hangs_is_killed_and_replaced() -> None:
     assert text == "back "
 
 
+async def test_an_engine_whose_imports_take_long_is_waited_for() -> None:
+    async with running({"import_s": 1.2}, heartbeat_interval_s=0.5, heartbeats_missed=2) as engine:
+        assert engine.restarts == 0
+
+
+async def test_an_engine_that_never_gets_through_its_imports_is_killed() -> None:
+    with pytest.raises(EngineUnavailable, match="while it was starting"):
+        async with running({"import_s": 60}, heartbeat_interval_s=0.01, heartbeats_missed=3):
+            pass
+
+
 async def test_an_answer_does_not_wait_for_ever_for_an_engine(tmp_path: Path) -> None:
     stopper = tmp_path / "crash"
     async with running({"crash_while": str(stopper)}, ready_timeout_s=0.05) as engine:
