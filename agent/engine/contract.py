@@ -286,6 +286,8 @@ class EngineInfo:
             for any.
         words_at_pauses: Whether it recognises at a pause what was said so far, so that a
             transcript of the open utterance costs nothing more then.
+        languages: BCP-47 codes, without regions, of the languages it understands; None for
+            any.
     """
 
     name: str
@@ -296,6 +298,7 @@ class EngineInfo:
     answers_at_once: int = 8
     translation_targets: tuple[str, ...] | None = None
     words_at_pauses: bool = False
+    languages: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -378,6 +378,7 @@ def _conversation_session(session_id: str, services: Services, query: SessionQue
             interruption=settings.interruption,
             answers_early=settings.early.work == "answers",
             hears_words=services.engine.info.words_at_pauses and settings.early.work != "none",
+            languages=services.engine.info.languages,
         ),
         _new_id,
     )

@@ -23,6 +23,7 @@ class SessionOptions:
         interruption: What speech over an answer does.
         answers_early: Whether answers are begun at pauses.
         hears_words: Whether the engine recognises at a pause what was said.
+        languages: Codes of the languages that are understood; None for any.
     """
 
     session_id: str
@@ -36,3 +37,4 @@ class SessionOptions:
     interruption: InterruptionSettings = field(default_factory=InterruptionSettings)
     answers_early: bool = True
     hears_words: bool = False
+    languages: tuple[str, ...] | None = None

@@ -299,7 +299,7 @@ class Session:
 
     def _update(self, event: SessionUpdate, now: float) -> None:
         is_new = not (len(self._history) or self._listening.is_open or self.is_answering)
-        self._config = settings.updated(self._config, event.session, is_new=is_new)
+        self._config = settings.updated(self._config, event.session, self._options, is_new=is_new)
         detection = self._config.audio.input.turn_detection
         self._answering.configure(self._config, now)
         self._listening.configure(detection, now)

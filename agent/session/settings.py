@@ -5,16 +5,24 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 
 from agent.errors import InvalidEvent
+from agent.languages import parse_language
 from agent.protocol import server_events
 from agent.protocol.client_events import ClientEvent, ItemCreate, ItemTruncate, ResponseCreate
 from agent.protocol.config import AnyConfig, SessionConfig, TranscriptionConfig
 from agent.session.items import Configure
+from agent.session.options import SessionOptions
 
 TRANSCRIBED_ITEMS_KEPT = 16
 """In a transcription session, which goes on for hours; nothing refers to older items."""
 
 
-def updated(config: AnyConfig, patch: Mapping[str, object], *, is_new: bool) -> AnyConfig:
+def updated(
+    config: AnyConfig,
+    patch: Mapping[str, object],
+    options: SessionOptions,
+    *,
+    is_new: bool,
+) -> AnyConfig:
     """The settings with a `session.update` applied.
 
     A client that did not say so in the URL makes its session one of type `transcription` with
@@ -23,11 +31,18 @@ def updated(config: AnyConfig, patch: Mapping[str, object], *, is_new: bool) -> 
     Args:
         config: Before.
         patch: The event's `session`.
+        options: What the session was made with.
         is_new: Whether nothing was said in the session yet.
 
     Raises:
         InvalidEvent: A field is unknown or out of range, or the type is fixed by now.
     """
+    new = _updated(config, patch, is_new=is_new)
+    _check_language(new, options.languages)
+    return new
+
+
+def _updated(config: AnyConfig, patch: Mapping[str, object], *, is_new: bool) -> AnyConfig:
     kind = patch.get("type", config.type)
     if kind == config.type or kind not in {"realtime", "transcription"}:
         return config.updated(patch)
@@ -39,6 +54,19 @@ def updated(config: AnyConfig, patch: Mapping[str, object], *, is_new: bool) -> 
         )
     known = {"audio": {"input": config.audio.input.model_dump()}}
     return TranscriptionConfig().updated(known).updated(patch)
+
+
+def _check_language(config: AnyConfig, languages: Collection[str] | None) -> None:
+    transcription = config.audio.input.transcription
+    if languages is None or transcription is None or transcription.language is None:
+        return
+    language = parse_language(transcription.language)
+    if language.primary not in languages:
+        raise InvalidEvent(
+            f"this server's model does not understand {language.name} ({language.code}); leave "
+            "the language out or choose another model",
+            param="session.audio.input.transcription.language",
+        )
 
 
 def check_type_allows(config: AnyConfig, event: ClientEvent) -> None:

@@ -71,6 +71,7 @@ class SessionDriver:
         answers_early: bool = True,
         hears_words: bool = False,
         extensions: frozenset[str] = frozenset(),
+        languages: tuple[str, ...] | None = None,
         **config: Any,
     ) -> None:
         self.now = 100.0
@@ -93,6 +94,7 @@ class SessionDriver:
                 limits=limits or Limits(),
                 expires_at=4_000_000_000,
                 extensions=extensions,
+                languages=languages,
                 interruption=interruption or InterruptionSettings(),
                 answers_early=answers_early,
             ),

@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agent.engine.small.options import INFO
 from agent.languages import LANGUAGES, Language, find_language, parse_language
 
 
@@ -70,3 +71,9 @@ def test_anything_is_found_or_refused_and_what_is_found_stays(value: str):
             parse_language(value)
     else:
         assert parse_language(language.code) == language
+
+
+def test_the_embedded_engine_says_which_of_them_it_understands():
+    tokenizer = pytest.importorskip("faster_whisper.tokenizer")
+    known = {parse_language(code).primary for code in tokenizer._LANGUAGE_CODES}
+    assert set(INFO.languages or ()) == known

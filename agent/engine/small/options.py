@@ -5,9 +5,40 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 
 from agent.engine.contract import EngineInfo
+from agent.languages import LANGUAGES
 
 TRANSLATION_TARGETS = ("en",)
 """All that Whisper translates into."""
+
+_UNKNOWN_TO_WHISPER = frozenset(
+    [
+        "ceb",
+        "co",
+        "eo",
+        "fy",
+        "ga",
+        "gd",
+        "hmn",
+        "ig",
+        "ilo",
+        "ku",
+        "ky",
+        "lg",
+        "mai",
+        "ny",
+        "om",
+        "or",
+        "qu",
+        "rw",
+        "sm",
+        "st",
+        "ti",
+        "tn",
+        "ug",
+        "xh",
+        "zu",
+    ]
+)
 
 INFO = EngineInfo(
     name="small",
@@ -18,6 +49,7 @@ INFO = EngineInfo(
         " wrong. Gemma 4 hears and answers for real: scripts/serve --model google/gemma-4-E2B-it"
     ),
     translation_targets=TRANSLATION_TARGETS,
+    languages=tuple(one.code for one in LANGUAGES if one.code not in _UNKNOWN_TO_WHISPER),
 )
 
 # Beyond these a model of this size gets no faster.

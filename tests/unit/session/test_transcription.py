@@ -165,3 +165,16 @@ def test_a_transcript_that_failed_frees_its_item_too():
     assert types(sent) == ["conversation.item.input_audio_transcription.failed"]
     assert isinstance(driver.commands[-1], DeleteItem)
     assert isinstance(driver.commands[-2], StartBranch)
+
+
+def test_a_language_that_the_model_does_not_understand_is_refused():
+    driver = SessionDriver(type="transcription", languages=("en", "pt"))
+
+    def ask(language):
+        return driver.say(update(audio={"input": {"transcription": {"language": language}}}))
+
+    assert only(ask("pt-BR"), "session.updated")
+    error = only(ask("German"), "error")["error"]
+    assert error["param"] == "session.audio.input.transcription.language"
+    assert "German (de)" in error["message"]
+    assert only(ask(None), "session.updated")
