@@ -282,6 +282,8 @@ class EngineInfo:
         images: Whether items may hold images.
         answers_at_once: About how many answers it writes at a time before they wait for each
             other.
+        translates_open: Whether `TRANSLATION` branches of the open utterance cost little, so
+            that they are worth making while somebody speaks.
         translation_targets: BCP-47 codes of the languages it can translate speech into; None
             for any.
         words_at_pauses: Whether it recognises at a pause what was said so far, so that a
@@ -297,6 +299,7 @@ class EngineInfo:
     images: bool = False
     answers_at_once: int = 8
     translation_targets: tuple[str, ...] | None = None
+    translates_open: bool = False
     words_at_pauses: bool = False
     languages: tuple[str, ...] | None = None
 

@@ -31,6 +31,7 @@ def translation_session(
             limits=settings.limits,
             expires_at=int(time.time() + settings.limits.max_session_s),
             extensions=query.extensions,
+            while_spoken=info.translates_open,
         ),
         new_id,
     )

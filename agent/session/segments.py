@@ -89,6 +89,16 @@ class Segments:
         self._clips = 0
 
     @property
+    def open_samples(self) -> int:
+        """Samples heard of the open segment, once it is surely speech; 0 when there is none."""
+        return self._segmenter.turn_samples if self._segmenter.in_turn else 0
+
+    @property
+    def position_sample(self) -> int:
+        """Samples received so far."""
+        return self._segmenter.position_sample
+
+    @property
     def deadline(self) -> float | None:
         """When an open segment ends if no more audio comes; None when there is none."""
         return self._arrived_at + STALL_S if self._segmenter.hearing else None

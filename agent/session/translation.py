@@ -17,10 +17,9 @@ from numpy.typing import NDArray
 from agent.audio.pcm import AudioFormat, Samples
 from agent.config import Limits, VadSettings
 from agent.errors import InvalidEvent, LimitExceeded, LocalError, RemoteError
-from agent.languages import parse_language
 from agent.protocol import server_events
 from agent.protocol.client_events import ClientEvent, SessionClose, SessionUpdate
-from agent.protocol.translation import INPUT_FORMAT, TranslationConfig
+from agent.protocol.translation import INPUT_FORMAT
 from agent.session.expiry import Expiry
 from agent.session.items import (
     BranchEnded,
@@ -38,8 +37,10 @@ from agent.session.items import (
 )
 from agent.session.listening import SAMPLES_PER_MS, Turn
 from agent.session.outbox import NewId, Outbox
+from agent.session.previews import Previews, Texts
 from agent.session.running_text import RunningText
 from agent.session.segments import Segments
+from agent.session.targets import NotTranslated, check_target, first_config
 
 ELAPSED_STEP_MS = 200
 """`elapsed_ms` goes in steps of the protocol's translation frames."""
@@ -58,6 +59,7 @@ class TranslationOptions:
         limits: What a client may do.
         expires_at: Unix time at which the longest session ends, for `session.created`.
         extensions: Extensions that the client switched on.
+        while_spoken: Whether what was said so far is translated while more is being said.
     """
 
     session_id: str
@@ -68,6 +70,7 @@ class TranslationOptions:
     limits: Limits
     expires_at: int
     extensions: frozenset[str] = frozenset()
+    while_spoken: bool = False
 
 
 @dataclass(slots=True)
@@ -77,23 +80,19 @@ class _Segment:
     Attributes:
         turn: What was heard.
         shows_source: Whether the words that were said are sent too.
+        texts: Both, as far as they were sent.
         waiting: What its branch gave and was not looked at yet.
         status: As a response's: `in_progress` until its branch has ended.
     """
 
     turn: Turn
     shows_source: bool
+    texts: Texts
     waiting: list[TokenEvent] = field(default_factory=list)
     status: str = "in_progress"
     first_text_at: float | None = None
     stages_ms: dict[str, float] = field(default_factory=dict)
     output_tokens: int = 0
-
-    @property
-    def elapsed_ms(self) -> int:
-        """Its end on the session's audio, rounded up to a step."""
-        end_ms = self.turn.end_sample // SAMPLES_PER_MS
-        return -(-end_ms // ELAPSED_STEP_MS) * ELAPSED_STEP_MS
 
 
 class TranslationSession:
@@ -107,7 +106,7 @@ class TranslationSession:
     def __init__(self, options: TranslationOptions, new_id: NewId) -> None:
         self._options = options
         self._new_id = new_id
-        self._config = _first_config(options.targets)
+        self._config = first_config(options.targets)
         self._open_config = self._config
         self._configured: Configure | None = None
         self._outbox = Outbox(new_id)
@@ -117,6 +116,7 @@ class TranslationSession:
         self._pending: deque[_Segment] = deque()
         self._by_branch: dict[str, _Segment] = {}
         self._source, self._translation = RunningText(), RunningText()
+        self._previews = Previews(self._outbox, new_id, self._show_preview)
         self._expiry = Expiry(options.limits)
         self._closing: Close | None = None
         self._is_over = False
@@ -184,6 +184,9 @@ class TranslationSession:
             self._expiry.active(now)
             arrived_at = now if arrived_at is None else arrived_at
             self._segments.receive(samples, probabilities, now, arrived_at)
+            if self._options.while_spoken and not self._pending:
+                segments = self._segments
+                self._previews.listen(segments.open_samples, segments.position_sample, now)
 
     def receive_event(self, event: ClientEvent, now: float) -> None:
         """Take one event of the client; what is wrong with it becomes an `error` event."""
@@ -203,6 +206,7 @@ class TranslationSession:
         """Take what a branch of the engine gave."""
         segment = self._by_branch.get(event.branch_id)
         if segment is None:
+            self._previews.receive(event, now)
             return
         segment.waiting.append(event)
         if not isinstance(event, BranchText):
@@ -233,7 +237,7 @@ class TranslationSession:
         if self._closing is not None:
             raise InvalidEvent("the session is being closed; nothing can be changed any more")
         config = self._config.updated(event.session)
-        _check_target(config.audio.output.language, self._options.targets)
+        check_target(config.audio.output.language, self._options.targets)
         self._config = config
         self._outbox.send(server_events.session_updated(self._wire_config()))
 
@@ -252,7 +256,7 @@ class TranslationSession:
 
     def _segment_ended(self, turn: Turn) -> None:
         last = self._pending[-1].turn.item_id if self._pending else None
-        segment = _Segment(turn, self._open_config.audio.input.transcription is not None)
+        segment = _Segment(turn, self._shows_source, self._previews.close())
         branch_id = self._new_id("branch")
         self._pending.append(segment)
         self._by_branch[branch_id] = segment
@@ -278,26 +282,40 @@ class TranslationSession:
     def _take(self, segment: _Segment, event: TokenEvent, now: float) -> None:
         match event:
             case BranchText():
-                self._send_text(segment, event, now)
+                self._send(segment, segment.texts.take(event), now)
             case BranchEnded():
+                self._send(segment, segment.texts.finish(), now)
                 segment.status = "completed" if event.complete else "incomplete"
                 segment.stages_ms = event.stages_ms
                 segment.output_tokens = event.usage.output_tokens
             case BranchFailed(code=code, message=message):
                 segment.status = "failed"
-                self._outbox.send(server_events.error(_NotTranslated(segment.turn, code, message)))
+                self._outbox.send(server_events.error(NotTranslated(segment.turn, code, message)))
 
-    def _send_text(self, segment: _Segment, event: BranchText, now: float) -> None:
-        if event.is_source:
-            if not segment.shows_source:
-                return
-            text, make = self._source.grow(event.text), server_events.input_transcript_delta
-        else:
-            text, make = self._translation.grow(event.text), server_events.output_transcript_delta
-        if text:
-            if segment.first_text_at is None:
-                segment.first_text_at = now
-            self._outbox.send(make(text, segment.elapsed_ms))
+    def _send(self, segment: _Segment, texts: tuple[str, str], now: float) -> None:
+        sent = self._send_texts(
+            *texts, shows_source=segment.shows_source, end_sample=segment.turn.end_sample
+        )
+        if sent and segment.first_text_at is None:
+            segment.first_text_at = now
+
+    def _show_preview(self, source: str, translation: str, end_sample: int) -> None:
+        self._send_texts(
+            source, translation, shows_source=self._shows_source, end_sample=end_sample
+        )
+
+    def _send_texts(
+        self, source: str, translation: str, *, shows_source: bool, end_sample: int
+    ) -> bool:
+        """Send more of both texts, if there is any to be sent."""
+        elapsed_ms = -(-end_sample // (SAMPLES_PER_MS * ELAPSED_STEP_MS)) * ELAPSED_STEP_MS
+        source = self._source.grow(source) if shows_source else ""
+        translation = self._translation.grow(translation)
+        if source:
+            self._outbox.send(server_events.input_transcript_delta(source, elapsed_ms))
+        if translation:
+            self._outbox.send(server_events.output_transcript_delta(translation, elapsed_ms))
+        return bool(source or translation)
 
     def _end_when_done(self) -> None:
         if self._closing is not None and not self._pending and not self._is_over:
@@ -306,6 +324,11 @@ class TranslationSession:
             self._outbox.put(self._closing)
 
     # ------------------------------------------------------------ inside
+
+    @property
+    def _shows_source(self) -> bool:
+        """Whether the words of the open segment are sent too."""
+        return self._open_config.audio.input.transcription is not None
 
     def _configure_engine(self) -> None:
         transcription = self._config.audio.input.transcription
@@ -358,40 +381,3 @@ class TranslationSession:
             **self._config.to_wire(self._options.model),
             "expires_at": self._options.expires_at,
         }
-
-
-class _NotTranslated(LocalError):
-    """A segment that has no translation, and why."""
-
-    def __init__(self, turn: Turn, code: str, message: str) -> None:
-        start_ms, end_ms = (at // SAMPLES_PER_MS for at in (turn.start_sample, turn.end_sample))
-        super().__init__(
-            f"what was said from {start_ms} to {end_ms} ms could not be translated: {message}"
-        )
-        self.code = code
-
-
-def _first_config(targets: tuple[str, ...] | None) -> TranslationConfig:
-    config = TranslationConfig()
-    if targets is None or config.audio.output.language in targets:
-        return config
-    return config.updated({"audio": {"output": {"language": targets[0]}}})
-
-
-def _check_target(language: str, targets: tuple[str, ...] | None) -> None:
-    """Refuse a language that the server's model does not translate into.
-
-    Raises:
-        InvalidEvent: It says which there are, and what to do for others.
-    """
-    asked = parse_language(language)
-    if targets is None or asked.primary in targets:
-        return
-    known = ", ".join(f"{parse_language(one).name} ({one})" for one in targets)
-    raise InvalidEvent(
-        f"this server's model translates into {known} only, not into {asked.name} ({asked.code}); "
-        "a server with Gemma 4 translates into any language "
-        "(scripts/serve --model google/gemma-4-E2B-it)",
-        code="unsupported_language",
-        param="session.audio.output.language",
-    )

@@ -23,6 +23,7 @@ from agent.session.items import (
     Configure,
     Cut,
     DeleteItem,
+    DropBranch,
     Forget,
     Hear,
     Send,
@@ -51,6 +52,7 @@ class TranslationDriver:
         reports: Every report so far.
         closed: The end, once it has come.
         running: Branches that have not ended, the oldest first.
+        looking: The branch on the open segment, if one has not ended.
         committed: float32 samples of every committed item.
         items: Items the engine holds now.
     """
@@ -62,6 +64,7 @@ class TranslationDriver:
         limits: Limits | None = None,
         vad: VadSettings | None = None,
         extensions: frozenset[str] = frozenset(),
+        while_spoken: bool = False,
     ) -> None:
         self.now = 100.0
         self.events: list[dict[str, Any]] = []
@@ -69,6 +72,7 @@ class TranslationDriver:
         self.reports: list[TurnReport] = []
         self.closed: Close | None = None
         self.running: deque[StartBranch] = deque()
+        self.looking: StartBranch | None = None
         self.committed: dict[str, np.ndarray] = {}
         self.items: list[str] = []
         self._open: list[np.ndarray] = []
@@ -81,6 +85,7 @@ class TranslationDriver:
             limits=limits or Limits(),
             expires_at=4_000_000_000,
             extensions=extensions,
+            while_spoken=while_spoken,
         )
         self.session = TranslationSession(options, counting_ids())
         self.session.start(self.now)
@@ -156,6 +161,21 @@ class TranslationDriver:
         )
         return self._drain()
 
+    def look(
+        self, source: str, translation: str, *, complete: bool = True, took_s: float = 0.0
+    ) -> list[dict[str, Any]]:
+        """The engine gives all of the branch on the open segment."""
+        assert self.looking is not None
+        branch_id, self.looking = self.looking.branch_id, None
+        self.now += took_s
+        for event in (
+            BranchText(branch_id, source, is_source=True),
+            BranchText(branch_id, translation),
+            BranchEnded(branch_id, complete, TokenUsage()),
+        ):
+            self.session.receive_tokens(event, self.now)
+        return self._drain()
+
     # ------------------------------------------------------------ what came of it
 
     @property
@@ -207,6 +227,15 @@ class TranslationDriver:
                 self.items.append(item_id)
                 self.committed[item_id] = np.concatenate(self._open)
                 self._open = []
+            case StartBranch(item_id=None):
+                assert self._open
+                assert self.looking is None
+                assert command.optional
+                self.looking = command
+            case DropBranch(branch_id=branch_id):
+                assert self.looking is not None
+                assert self.looking.branch_id == branch_id
+                self.looking = None
             case StartBranch(item_id=item_id):
                 assert item_id in self.items
                 self.running.append(command)

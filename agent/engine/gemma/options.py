@@ -59,7 +59,11 @@ class GemmaOptions:
         # Each answer takes a slot beside the one that hears its conversation.
         at_once = _ANSWERS_AT_ONCE if self.slots is None else max(1, self.slots // 2)
         return EngineInfo(
-            "gemma", name, context_tokens=self.context_tokens, answers_at_once=at_once
+            "gemma",
+            name,
+            context_tokens=self.context_tokens,
+            translates_open=True,
+            answers_at_once=at_once,
         )
 
 
