@@ -42,7 +42,7 @@ class TurnScorer(ABC):
 
 
 class SmartTurnScorer(TurnScorer):
-    """Smart Turn v3.2 through onnxruntime, on the thread that asks; 60 ms and more of CPU.
+    """Smart Turn v3.2 through onnxruntime, on the thread that asks; about 80 ms of CPU.
 
     A batch of four costs as much as four calls, so there is none.
 
