@@ -25,6 +25,7 @@ export class MicrophoneError extends Error {
 
 /**
  * @typedef {object} MicrophoneHandlers
+ * @property {(stream: MediaStream) => void} onStream it is open; pieces begin a moment later
  * @property {(pcm: ArrayBuffer, level: number) => void} onPiece PCM16 mono 24 kHz, 40 ms, and
  *   its level for a meter, 0 … 1
  * @property {() => void} onSilent it is muted: nothing but zeros since it was started
@@ -51,6 +52,8 @@ export class Microphone {
     const obstacle = microphoneObstacle();
     if (obstacle) throw new MicrophoneError(obstacle);
     const stream = await openStream();
+    // A call that carries the stream itself must not lose what is said while the rest loads.
+    handlers.onStream(stream);
     /** @type {AudioContext | null} */
     let context = null;
     try {

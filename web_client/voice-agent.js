@@ -114,6 +114,7 @@ export class VoiceAgent extends HTMLElement {
     this.#update();
     try {
       this.#microphone = await Microphone.start({
+        onStream: (stream) => this.#connection?.useMicrophone(stream),
         onPiece: (pcm, level) => this.#onPiece(pcm, level),
         onSilent: () => this.#failMicrophone("microphone-silent"),
         onLost: () => {
@@ -128,7 +129,7 @@ export class VoiceAgent extends HTMLElement {
     } finally {
       this.#microphoneStarting = false;
     }
-    this.#connection?.useMicrophone(this.#microphone?.stream ?? null);
+    if (!this.#microphone) this.#connection?.useMicrophone(null);
     // Much may have happened while the person was asked for permission.
     const isWanted = this.isConnected && this.#connection?.status.state !== "stopped";
     if (!isWanted) await this.#stopMicrophone();

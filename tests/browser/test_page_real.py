@@ -45,6 +45,8 @@ async def test_a_spoken_turn_is_heard_and_answered_and_so_is_a_typed_one(
 
 
 async def _speak(page: Page, clip: Recording) -> None:
+    # The recording begins with the microphone: what is said before that is lost.
+    await expect(page.get_by_text("Connected", exact=True)).to_be_visible()
     await page.get_by_role("button", name="Start talking").click()
     latency = page.get_by_text("after you stopped speaking")
     await expect(latency).to_be_visible(timeout=TURN_TIMEOUT_MS)
