@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 from collections.abc import AsyncIterator, Awaitable, Mapping
 from contextlib import asynccontextmanager
@@ -60,6 +61,7 @@ class MemoryTransport:
     def __init__(self) -> None:
         self.incoming: asyncio.Queue[str | bytes | None] = asyncio.Queue()
         self.sent: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+        self.closed_with: int | None = None
 
     async def receive(self) -> str | bytes:
         message = await self.incoming.get()
@@ -71,7 +73,8 @@ class MemoryTransport:
         self.sent.put_nowait(dict(event))
 
     async def close(self, code: int, reason: str) -> None:
-        del code, reason
+        del reason
+        self.closed_with = code
         self.incoming.put_nowait(None)
 
     def speak(self, samples: Samples) -> None:
@@ -277,3 +280,54 @@ async def test_a_cancelled_answer_says_what_it_has_cost() -> None:
 def typed(item_id: str, text: str) -> dict[str, Any]:
     content = [{"type": "input_text", "text": text}]
     return {"id": item_id, "type": "message", "role": "user", "content": content}
+
+
+@pytest.mark.parametrize("in_events", [True, False])
+async def test_a_translation_is_heard_to_the_last_sample_and_closed(in_events: bool) -> None:
+    engine, metrics = CountingEngine(), Metrics()
+    query = SessionQuery(translates=True)
+    async with driven(engine, metrics, query) as transport:
+        audio = {"input": {"transcription": {"model": "any"}}, "output": {"language": "German"}}
+        transport.say(type="session.update", session={"audio": audio})
+        await transport.until("session.updated")
+        samples = buzz(1.2345)
+        if in_events:
+            for start in range(0, len(samples), PIECE_SAMPLES):
+                piece = encode_pcm16(samples[start : start + PIECE_SAMPLES])
+                transport.say(
+                    type="session.input_audio_buffer.append",
+                    audio=base64.b64encode(piece).decode(),
+                )
+        else:
+            transport.speak(samples)
+        transport.say(type="session.close")
+        source = await transport.until("session.input_transcript.delta")
+        translation = await transport.until("session.output_transcript.delta")
+        assert translation["delta"] == f"{source['delta']} in de"
+        await transport.until("session.closed")
+        async with asyncio.timeout(10):
+            while transport.closed_with is None:  # noqa: ASYNC110  # it is only a number
+                await asyncio.sleep(0.01)
+        assert transport.closed_with == 1000
+    (heard,) = engine.committed_samples
+    assert abs(heard - len(samples) * 16_000 / 24_000) <= 1
+    text = metrics.render().decode()
+    assert 'voice_agent_responses_total{status="completed"} 1.0' in text
+    assert "voice_agent_translation_backlog_seconds 0.0" in text
+
+
+async def test_events_of_a_conversation_have_no_place_in_a_translation() -> None:
+    async with driven(ScriptedEngine(), query=SessionQuery(translates=True)) as transport:
+        await transport.until("session.created")
+        for wrong in ("response.create", "input_audio_buffer.append", "conversation.item.create"):
+            transport.say(type=wrong, event_id="mine")
+            error = (await transport.sent.get())["error"]
+            assert (error["code"], error["event_id"]) == ("unknown_event", "mine")
+            assert "session." in error["message"]
+
+
+async def test_events_of_a_translation_have_no_place_in_a_conversation() -> None:
+    async with driven(ScriptedEngine()) as transport:
+        await transport.until("session.created")
+        transport.say(type="session.close")
+        assert (await transport.sent.get())["error"]["code"] == "unknown_event"

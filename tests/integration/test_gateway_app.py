@@ -355,6 +355,16 @@ async def test_session_types_that_are_not_served_are_named(running):
     assert code == 1008
 
 
+async def test_translation_sessions_pass_the_same_gate(locked):
+    url = f"{locked.ws_url}/translations"
+    status, error = await refused(url)
+    assert (status, error["code"]) == (401, "missing_api_key")
+    status, error = await refused(url, origin="http://evil.example")
+    assert (status, error["param"]) == (403, "Origin")
+    async with connect(url, additional_headers={"Authorization": f"Bearer {KEY}"}) as client:
+        assert (await event(client))["type"] == "session.created"
+
+
 async def test_other_websocket_addresses_do_not_exist(running):
     status, error = await refused(f"{running.ws_url}/nowhere")
     assert (status, error["code"]) == (404, "not_found")
