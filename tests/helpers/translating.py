@@ -50,7 +50,7 @@ async def translate(
     ):
         audio = {"input": {"transcription": transcription}, "output": {"language": language}}
         await connection.session.update(session={"audio": audio})
-        saying = asyncio.create_task(_say(connection, _pieces(speech)))
+        saying = asyncio.create_task(say(connection, speech))
         async for event in connection:
             result.events.append(event)
             if event.type == "session.input_transcript.delta":
@@ -61,11 +61,12 @@ async def translate(
     return result
 
 
-async def _say(connection: Any, pieces: Iterable[bytes]) -> None:
-    for piece in pieces:
+async def say(connection: Any, speech: np.ndarray) -> None:
+    """Send all of it (float32[T], 16 kHz), and close."""
+    for piece in _pieces(speech):
         audio = base64.b64encode(piece).decode()
-        await connection.session.input_audio_buffer.append(audio=audio)
-    await connection.session.close()
+        await connection.send({"type": "session.input_audio_buffer.append", "audio": audio})
+    await connection.send({"type": "session.close"})
 
 
 def _pieces(speech: np.ndarray) -> list[bytes]:

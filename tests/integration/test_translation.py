@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 from openai import AsyncOpenAI
+from openai.lib.realtime_translation import AsyncTranslationSession
 
 from tests.helpers.server import RunningServer
 from tests.helpers.speech import recordings
-from tests.helpers.translating import in_a_row, translate
+from tests.helpers.translating import in_a_row, say, translate
 
 pytestmark = [pytest.mark.models, pytest.mark.slow]
 
@@ -51,3 +52,16 @@ async def test_a_language_it_cannot_write_is_refused_in_words(small_server: Runn
         assert "Gemma 4" in refused.error.message
         await connection.session.close()
         assert (await connection.recv()).type == "session.closed"
+
+
+async def test_the_sdks_session_helper_sees_the_end(small_server: RunningServer) -> None:
+    """`openai.lib`'s helper insists on a complete `session.closed`, and then hangs up itself."""
+    client = AsyncOpenAI(api_key="any", websocket_base_url=small_server.base_url)
+    english = next(clip for clip in recordings() if clip.path.stem == "jfk")
+    async with AsyncTranslationSession(client.realtime.translations, model="any") as session:
+        await say(session, english.samples())
+        types = []
+        while not types or types[-1] != "session.closed":
+            types.append((await session.recv()).type)
+    assert types[0] == "session.created"
+    assert set(types[1:-1]) == {"session.output_transcript.delta"}
