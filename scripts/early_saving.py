@@ -7,7 +7,7 @@ Starts three servers with the embedded engine that differ in `early.work` alone 
 recording into one after the other, in a conversation of its own, so that whatever else the
 machine does hits all three. Prints one JSON line:
 
-    recordings, rounds, pairs
+    recordings, rounds, silence_ms, pairs
     after_turn_ms        of each setting: median time from the end of the turn to the first token
     first_token_ms       of each setting: median time from the end of speech to the first token
     saved_ms             of `recognition` and `answers`: median saving against `none`, by pairs
@@ -27,6 +27,7 @@ import sys
 from contextlib import ExitStack
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 from agent.config import VadSettings
 from scripts.playing import play
@@ -35,6 +36,8 @@ from tests.helpers.speech import recordings
 
 RATE_HZ = 16_000
 WORK = ("none", "recognition", "answers")
+# Only the first is measured.
+OUTPUT_TOKENS = "16"
 
 
 def main() -> None:
@@ -49,7 +52,14 @@ def main() -> None:
         sys.exit(f"no recording of {options.from_s} to {options.to_s} s in {options.lang}")
     with ExitStack() as stack:
         servers = {
-            work: stack.enter_context(running_server(VOICE_AGENT_EARLY__WORK=work)) for work in WORK
+            work: stack.enter_context(
+                running_server(
+                    VOICE_AGENT_EARLY__WORK=work,
+                    VOICE_AGENT_MAX_OUTPUT_TOKENS=OUTPUT_TOKENS,
+                    VOICE_AGENT_VAD__SILENCE_DURATION_MS=str(options.silence_ms),
+                )
+            )
+            for work in WORK
         }
         pairs = [
             pair
@@ -60,7 +70,8 @@ def main() -> None:
         counts = early_answers(servers["answers"])
     if not pairs:
         sys.exit("no recording was heard as one turn")
-    report = {"recordings": len(files), "rounds": options.repeat, **summarise(pairs)}
+    report = {"recordings": len(files), "rounds": options.repeat, "silence_ms": options.silence_ms}
+    report |= summarise(pairs, options.silence_ms)
     print(json.dumps(report | {"early_answers": counts}))
 
 
@@ -72,6 +83,9 @@ def parse_options() -> argparse.Namespace:
     parser.add_argument("--from-s", type=float, default=4.0)
     parser.add_argument("--to-s", type=float, default=6.0)
     parser.add_argument("--most", type=int, default=8, help="recordings at most")
+    parser.add_argument(
+        "--silence-ms", type=int, default=VadSettings().silence_duration_ms, help="silence limit"
+    )
     parser.add_argument("--repeat", type=int, default=2)
     parser.add_argument("--lang", default="en", help="only recordings in this language")
     return parser.parse_args()
@@ -94,10 +108,9 @@ def measure(servers: dict[str, RunningServer], file: Path, language: str) -> Tim
     return times
 
 
-def summarise(pairs: list[Times]) -> dict[str, object]:
+def summarise(pairs: list[Times], silence_ms: int) -> dict[str, Any]:
     """Medians over pairs."""
-    vad = VadSettings()
-    window_ms = vad.silence_duration_ms - vad.early_pause_ms
+    window_ms = silence_ms - VadSettings().early_pause_ms
     after = [{work: first - end for work, (first, end) in pair.items()} for pair in pairs]
     possible_ms = median(min(pair["none"], window_ms) for pair in after)
     saved_ms = {
