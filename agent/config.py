@@ -139,7 +139,7 @@ class EarlyWorkSettings(Group):
 class InterruptionSettings(Group):
     """What speech over an answer does to it; times count speech, without pauses."""
 
-    withhold_after_ms: Milliseconds = 200
+    withhold_after_ms: Milliseconds = 192  # six frames: the last at which 200 ms are not over
     # When nothing is known of the words; a backchannel is let go on until `words_until_ms`.
     cancel_after_ms: Milliseconds = 500
     words_until_ms: Milliseconds = 1_000

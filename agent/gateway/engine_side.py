@@ -118,7 +118,7 @@ class EngineSide:
 
     def _start_branch(self, command: items.StartBranch) -> None:
         """Start it now, on the state as it is; even a refusal is delivered later, in order."""
-        if command.optional and not self._services.engine_has_time:
+        if command.optional and not self._has_time(command):
             self._start(self._decline(command.branch_id))
             return
         request = engine_request(
@@ -142,6 +142,12 @@ class EngineSide:
                 self._branches.pop(command.branch_id, None)
 
         self._start(self._follow(command, branch)).add_done_callback(ended)
+
+    def _has_time(self, command: items.StartBranch) -> bool:
+        """Whether the engine can do what is optional."""
+        if command.purpose is items.BranchPurpose.TRANSCRIPT:
+            return not self._services.engine_is_behind  # an answer is withheld until it is there
+        return self._services.engine_has_time
 
     async def _decline(self, branch_id: str) -> None:
         self._deliver(

@@ -17,10 +17,14 @@ class EngineLoad:
         self.running = 0
 
     def has_time(self, engine: Engine, settings: EarlyWorkSettings) -> bool:
-        """Whether an answer may be begun early, or words be looked at that nobody asked for.
+        """Whether an answer may be begun early, or other work that nobody waits for.
 
         Work that somebody waits for comes first: the engine is left alone from half of what
         it does at a time on, and while speech waits to be understood.
         """
         most = settings.max_running or max(1, engine.info.answers_at_once // 2)
-        return self.running < most and engine.health.backlog_s <= settings.max_backlog_s
+        return self.running < most and not self.is_behind(engine, settings)
+
+    def is_behind(self, engine: Engine, settings: EarlyWorkSettings) -> bool:
+        """Whether so much speech waits to be understood that no other may be added."""
+        return engine.health.backlog_s > settings.max_backlog_s

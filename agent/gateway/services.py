@@ -39,6 +39,11 @@ class Services:
     load: EngineLoad = field(default_factory=EngineLoad)
 
     @property
+    def engine_is_behind(self) -> bool:
+        """Whether speech waits to be understood."""
+        return self.load.is_behind(self.engine, self.settings.early)
+
+    @property
     def engine_has_time(self) -> bool:
         """Whether work may be begun that could turn out to be for nothing."""
         return self.load.has_time(self.engine, self.settings.early)

@@ -60,11 +60,13 @@ class Answering:
         # answer in progress to end.
         self._speaking: Overlap | None = None
         self._waiting: list[Overlap] = []
+        self._judged_at = float("-inf")
 
     @property
     def deadline(self) -> float | None:
         """When `tick` has something to do."""
-        return self._words.deadline
+        times = [self._words.deadline, *(overlap.quiet_until for overlap in self._overlaps)]
+        return min((time for time in times if time and time > self._judged_at), default=None)
 
     def configure(self, config: AnyConfig, now: float) -> None:
         """Other settings, from now on."""
@@ -92,7 +94,7 @@ class Answering:
     def speaker_pauses(self, now: float) -> None:
         """The turn may be over: begin to answer it, or find out what was said over an answer."""
         if self._speaking is not None:
-            self._speaking.is_quiet = True
+            self._speaking.pause(now)
             self._judge(now)
         elif self._answers_early and settings.creates_responses(self._config) and not self._is_busy:
             limit = self._max_output_tokens
@@ -102,7 +104,7 @@ class Answering:
         """The turn was not over."""
         self._early.drop()
         if self._speaking is not None:
-            self._speaking.is_quiet = False
+            self._speaking.quiet_at = None
             self._judge(now)
 
     def speech_forgotten(self, now: float) -> None:
@@ -117,7 +119,8 @@ class Answering:
         """A turn is over: answer it, at once or later, or not at all."""
         self._make_item(turn)
         overlap, self._speaking = self._speaking or Overlap(), None
-        overlap.turn, overlap.is_quiet = turn, True
+        overlap.turn = turn
+        overlap.pause(turn.ended_at)
         overlap.wants_answer = turn.reason == "idle" or (
             settings.creates_responses(self._config) and turn.announced
         )
@@ -169,6 +172,10 @@ class Answering:
     # ------------------------------------------------------------ inside
 
     @property
+    def _overlaps(self) -> list[Overlap]:
+        return [*self._waiting, *([self._speaking] if self._speaking else [])]
+
+    @property
     def _interrupts(self) -> bool:
         detection = self._config.audio.input.turn_detection
         return detection is not None and detection.interrupt_response
@@ -193,11 +200,12 @@ class Answering:
 
     def _judge(self, now: float) -> None:
         """Do to the answer in progress, and to turns that wait, what all overlaps say."""
+        self._judged_at = now
         verdicts = set()
         if self._interrupts:
-            for overlap in [*self._waiting, *([self._speaking] if self._speaking else [])]:
+            for overlap in self._overlaps:
                 self._words.follow(overlap, now)
-                verdicts.add(overlap.verdict(self._limits))
+                verdicts.add(overlap.verdict(self._limits, now))
         active = self._responses.active
         if active is not None:
             if Verdict.CANCEL in verdicts:

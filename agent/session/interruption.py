@@ -2,7 +2,8 @@
 
     after 200 ms of speech      further text is withheld
     the speaker is quiet        a backchannel ("mhm", "yes"): the answer goes on with what was
-                                withheld; other words: it is cancelled
+                                withheld; other words: it is cancelled; when nothing is known of
+                                them, it goes on after half a second
     after 500 ms of speech      cancelled, unless the words so far are a backchannel, or on
                                 their way
     after 1000 ms of speech     cancelled, whatever the words are
@@ -38,6 +39,8 @@ WORDS_AGAIN_AFTER_MS = 250
 SHORTEST_WORD_MS = 96
 # As much as a backchannel has, and a few words by which anything else is told from it.
 WORDS_MAX_TOKENS = 16
+# Without words a speaker who pauses for so long was not interrupting.
+QUIET_S = 0.5
 # An answer is not withheld any longer for words that take longer than this.
 WORDS_WAIT_S = 1.5
 
@@ -65,7 +68,7 @@ class Overlap:
 
     Attributes:
         speech_ms: Speech in it so far.
-        is_quiet: Whether the speaker pauses, or is done.
+        quiet_at: When the speaker paused, or was done, in seconds; None while speaking.
         words: What is known of it.
         turn: The turn, once it is over.
         wants_answer: Whether it is to be answered, unless it proves a backchannel.
@@ -76,7 +79,7 @@ class Overlap:
     """
 
     speech_ms: int = 0
-    is_quiet: bool = False
+    quiet_at: float | None = None
     words: Words = Words.UNKNOWN
     turn: Turn | None = None
     wants_answer: bool = False
@@ -86,7 +89,22 @@ class Overlap:
     is_late: bool = False
     text: list[str] = field(default_factory=list)
 
-    def verdict(self, limits: InterruptionSettings) -> Verdict:
+    @property
+    def is_quiet(self) -> bool:
+        """Whether the speaker pauses, or is done."""
+        return self.quiet_at is not None
+
+    def pause(self, now: float) -> None:
+        """The speaker is quiet."""
+        if self.quiet_at is None:
+            self.quiet_at = now
+
+    @property
+    def quiet_until(self) -> float | None:
+        """When the speaker will have been quiet for long enough, in seconds."""
+        return None if self.quiet_at is None else self.quiet_at + QUIET_S
+
+    def verdict(self, limits: InterruptionSettings, now: float) -> Verdict:
         """What this alone does to an answer."""
         words = Words.UNKNOWN if self.is_late else self.words
         if self.speech_ms >= limits.words_until_ms:
@@ -95,7 +113,9 @@ class Overlap:
             return Verdict.CANCEL
         if self.is_quiet and words is Words.OTHER:
             return Verdict.CANCEL
-        if self.is_quiet and words is not Words.PENDING:
+        if self.is_quiet and words is Words.BACKCHANNEL:
+            return Verdict.GO_ON
+        if self.quiet_until is not None and now >= self.quiet_until and words is Words.UNKNOWN:
             return Verdict.GO_ON
         if self.speech_ms >= limits.withhold_after_ms:
             return Verdict.WITHHOLD

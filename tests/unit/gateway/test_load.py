@@ -29,4 +29,6 @@ def test_it_is_the_lesser_half_of_what_the_engine_does(running, at_once, most, b
     engine = SimpleNamespace(
         info=EngineInfo("x", "x", answers_at_once=at_once), health=EngineHealth(backlog_s=backlog_s)
     )
-    assert load.has_time(engine, EarlyWorkSettings(max_running=most)) is expected
+    settings = EarlyWorkSettings(max_running=most)
+    assert load.has_time(engine, settings) is expected
+    assert load.is_behind(engine, settings) is (backlog_s > 2.0)

@@ -51,7 +51,7 @@ def test_after_200_ms_of_speech_nothing_more_is_sent():
     driver = answering()
     driver.speech(160)
     assert types(driver.text(" there")) == ["response.output_text.delta"]
-    driver.speech(64)  # 224 ms together
+    driver.speech(32)  # another frame would be more than 200 ms
     assert driver.text(" was") == []
     assert driver.end() == []  # not even the end
 
@@ -86,6 +86,26 @@ def test_sounds_and_backchannels_do_not_interrupt(said):
     sent = driver.words(said) + driver.silence(320) + driver.end(answer(driver))
     assert only(sent, "response.done")["response"]["status"] == "completed"
     assert "response.created" not in types(sent)
+
+
+def test_without_words_a_pause_within_the_first_words_releases_nothing():
+    driver = answering()
+    driver.speech(256)
+    driver.silence(192)
+    assert driver.words(None) == []
+    driver.text(" there", answer(driver))
+    driver.silence(160)
+    assert cancelled(driver.speech(256) + driver.words(None))
+
+
+def test_without_words_half_a_second_of_quiet_releases_the_answer():
+    driver = answering()
+    driver.speech(256)
+    driver.silence(192)
+    driver.words(None)
+    driver.text(" there", answer(driver))
+    assert driver.silence(288) == []
+    assert "response.output_text.delta" in types(driver.silence(64) + driver.wait(0.3))
 
 
 def test_an_answer_that_ends_while_it_is_withheld_ends_when_it_is_released():
