@@ -43,7 +43,7 @@ _UNLIKELY_LOG_PROBABILITY = -1.0
 _NO_SPEECH_PROBABILITY = 0.6
 # Real speech of the measured clips, noisy ones too, stays below 0.37; hum and hiss reach this
 # with words that Whisper is sure of ("you").
-_SURELY_NO_SPEECH_PROBABILITY = 0.8
+_SURELY_NO_SPEECH_PROBABILITY = 0.7
 # Without timestamps Whisper leaves a sentence out of a long clip now and then; with them it
 # may stop before the end, but shows it, and the rest is heard again.
 _UNHEARD_SAMPLES = SAMPLE_RATE_HZ
