@@ -4,8 +4,8 @@ A *pass* is a transcript of the open utterance as heard so far. One runs at a ti
 one starts when enough new speech was heard, and at a pause, where the engine recognises what
 was said anyway. What two passes agree on is sent, and never taken back (`turns.agreement`).
 
-Passes give way: there is none while the engine has no time to spare, they begin later the
-longer they take, and when one takes very long, there are none until the turn is over.
+Passes give way: there is none while the engine has no time to spare, and the longer they take
+the more seldom they are.
 """
 
 from __future__ import annotations
@@ -28,10 +28,9 @@ from agent.turns.agreement import Agreement
 
 # Sooner, a pass would seldom have a whole new word that can be trusted.
 _NEW_SPEECH_SAMPLES = int(0.8 * SAMPLE_RATE_HZ)
-# After a pass the engine rests for this share of the time that it took.
-_REST = 0.25
-# Of an idle engine a pass takes under 1.5 s on one slow core, whatever was said.
-_SLOW_PASS_S = 4.0
+# After a pass that took this long the engine rests as long again, after shorter ones for a
+# smaller share, after longer ones for a larger one: busy engines get fewer and fewer passes.
+_SLOW_PASS_S = 3.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +72,6 @@ class Captions:
         self._heard_samples = 0
         self._pause_was_heard = False
         self._rests_until = 0.0
-        self._is_off = False
 
     def listen(self, turn: OpenTurn | None, now: float) -> None:
         """Start a pass if it is time for one.
@@ -90,7 +88,7 @@ class Captions:
         first_of_pause = turn.paused and not self._pause_was_heard
         if not turn.paused:
             self._pause_was_heard = False
-        if self._pass is not None or self._is_off or now < self._rests_until:
+        if self._pass is not None or now < self._rests_until:
             return
         new_samples = turn.heard_samples - self._heard_samples
         if first_of_pause or (not turn.paused and new_samples >= _NEW_SPEECH_SAMPLES):
@@ -133,13 +131,11 @@ class Captions:
         self._heard_samples = 0
         self._pause_was_heard = False
         self._rests_until = 0.0
-        self._is_off = False
 
     def _end_pass(self, ended: _Pass, now: float) -> None:
         self._pass = None
         took_s = now - ended.began_at
-        self._rests_until = now + _REST * took_s
-        self._is_off = took_s > _SLOW_PASS_S
+        self._rests_until = now + took_s * took_s / _SLOW_PASS_S
 
     def _show(self, text: str) -> None:
         delta = self._agreement.update(text)

@@ -66,7 +66,7 @@ def test_the_final_transcript_may_correct_what_was_shown_but_deltas_take_nothing
 
 def test_one_pass_at_a_time_and_only_for_new_speech():
     driver = captioned()
-    driver.speech(3000)
+    driver.speech(1900)
     assert len(passes(driver)) == 1
     heard(driver, "one")  # so much new speech has come that the next one starts at once …
     assert len(passes(driver)) == 1  # … after the engine had its rest
@@ -88,14 +88,13 @@ def test_a_pause_is_captioned_once_at_once():
     assert len(passes(driver)) == 2
 
 
-def test_an_engine_that_is_slow_is_left_alone_until_the_turn_is_over():
+def test_a_slow_engine_rests_longer():
     driver = captioned()
     driver.speech(6000)
-    heard(driver, "so slow")
-    driver.speech(6000)
+    heard(driver, "so slow")  # took over 5 s
+    driver.speech(8000)
     assert len(passes(driver)) == 1
-    driver.silence(700)
-    driver.speech(1000)
+    driver.speech(2500)
     assert len(passes(driver)) == 2
 
 
