@@ -2,14 +2,17 @@
 
     python -m scripts.bench_captions                 every English recording once
     python -m scripts.bench_captions --joined-s 60   also a minute of them without pauses
+    python -m scripts.bench_captions --offline       no server, simulated time
 
 The recordings are those of the tests (see `tests/helpers/speech.py`), each played in real time
 into a transcription session of its own. The delay of a word is from the moment at which its
 last sample was sent to the moment at which the delta with it came, so the playing client is
-not counted. When a word ends in a recording is taken from offline Whisper, the same model as
-the embedded engine's, by its alignment of words to sound (cross-attention and dynamic time
-warping; good to about 0.1 s, and late rather than early before pauses). Words that the
-captions have otherwise than offline Whisper have no time and are not counted in the delays.
+not counted. Offline, time is audio time and the recogniser takes the CPU time it took, as if
+it had a core of its own (`scripts/captions_offline.py`).
+When a word ends in a recording is taken from offline Whisper, the same model as the embedded
+engine's, by its alignment of words to sound (cross-attention and dynamic time warping; good to
+about 0.1 s, and late rather than early before pauses). Words that the captions have otherwise
+than offline Whisper have no time and are not counted in the delays.
 Prints one JSON line:
 
     words, timed                words said; words whose delay is known
@@ -26,19 +29,24 @@ import argparse
 import asyncio
 import difflib
 import json
-import os
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
+import soxr
 from faster_whisper import WhisperModel
 
 from agent.client import connect
 from agent.client.player import PIECE_S, Player
 from agent.client.turns import TurnTracker
+from agent.config import ScorerName
 from agent.engine.small.recogniser import Recogniser
+from agent.gateway.app import load_scorer
 from agent.models.store import ModelStore
+from scripts.captions_offline import OfflineSession
 from tests.helpers.speech import Recording, recordings
 from tests.helpers.wer import normalise, total, word_errors
 
@@ -77,17 +85,32 @@ def main() -> None:
     folder = ModelStore().ensure("whisper-base", lambda doing, _: print(doing, file=sys.stderr))
     aligner = WhisperModel(str(folder), device="cpu", compute_type="int8", cpu_threads=1)
     clips = [align(aligner, recording) for recording in said]
-    recogniser = Recogniser(folder, threads=os.cpu_count() or 1)
+    recogniser = Recogniser(folder, threads=1)
     offline = total(
         word_errors(clip.text, recogniser.hear(clip.samples, clip.language).text, clip.language)
         for clip in clips
     )
-    del aligner, recogniser
-    summary: dict[str, object] = {"lang": options.lang, "recordings": len(clips)}
-    played = [asyncio.run(play(options, clip)) for clip in clips]
+    summary: dict[str, object] = {
+        "lang": options.lang,
+        "recordings": len(clips),
+        "simulated": options.offline,
+    }
+    if options.offline:
+        scorer = load_scorer(ScorerName.AUTO, lambda doing, _: print(doing, file=sys.stderr))
+        session = OfflineSession(recogniser, scorer)
+
+        def one_clip(clip: Clip) -> Played:
+            return play_offline(session, clip)
+
+    else:
+
+        def one_clip(clip: Clip) -> Played:
+            return asyncio.run(play(options, clip))
+
+    played = [one_clip(clip) for clip in clips]
     summary |= {**summarise(played), "wer_offline": round(offline.rate, 4)}
     if options.joined_s:
-        one = asyncio.run(play(options, join(clips, options.joined_s)))
+        one = one_clip(join(clips, options.joined_s))
         summary["joined"] = {"seconds": options.joined_s, **summarise([one])}
     print(json.dumps(summary))
 
@@ -99,6 +122,7 @@ def parse_options() -> argparse.Namespace:
     )
     parser.add_argument("--lang", default="en", help="only recordings in this language")
     parser.add_argument("--url", default="http://127.0.0.1:8080", help="address of the server")
+    parser.add_argument("--offline", action="store_true", help="no server, simulated time")
     parser.add_argument("--joined-s", type=float, default=0.0, help="least length of the join")
     return parser.parse_args()
 
@@ -134,45 +158,70 @@ def join(clips: list[Clip], least_s: float) -> Clip:
     return Clip(np.concatenate(pieces), " ".join(texts), clips[0].language, ends)
 
 
+class Reader:
+    """Follows the events of one clip's session.
+
+    Args:
+        played: Filled as they come.
+    """
+
+    def __init__(self, played: Played) -> None:
+        self._played = played
+        self._shown: dict[str, str] = {}
+        self._over: set[str] = set()
+        self._arrivals: list[tuple[str, float, bool]] = []
+
+    def receive(self, event: dict[str, Any], now: float) -> None:
+        """Take an event that came at `now`, in seconds."""
+        kind, item, played = event["type"], event.get("item_id", ""), self._played
+        if kind == "input_audio_buffer.speech_stopped":
+            self._over.add(item)
+        elif kind == DELTA:
+            self._shown[item] = self._shown.get(item, "") + event["delta"]
+            live = item not in self._over
+            self._arrivals += [(key, now, live) for key in keys(event["delta"])]
+        elif kind.endswith("transcription.completed"):
+            shown = self._shown.get(item, "")
+            played.turns += 1
+            played.differing += shown != event["transcript"]
+            played.shown += f" {shown}"
+            played.transcripts.append(event["transcript"])
+
+    def measure(self, sent_at: Callable[[float], float | None]) -> None:
+        """Count the delays; `sent_at` says when the sample at a time in the clip was sent."""
+        ends, played = self._played.clip.ends, self._played
+        said, shown = [key for key, _ in ends], [key for key, _, _ in self._arrivals]
+        matcher = difflib.SequenceMatcher(None, said, shown, autojunk=False)
+        for block in matcher.get_matching_blocks():
+            for offset in range(block.size):
+                spoken_at = sent_at(ends[block.a + offset][1])
+                _, arrived_at, live = self._arrivals[block.b + offset]
+                if spoken_at is not None:
+                    played.delays_s.append(arrived_at - spoken_at)
+                    played.live += live
+
+
 async def play(options: argparse.Namespace, clip: Clip) -> Played:
     """Speak a clip into a session of its own and note when its words come."""
     session = {
         "type": "transcription",
         "audio": {"input": {"transcription": {"language": clip.language}}},
     }
-    played, arrivals = Played(clip), []
-    tracker = TurnTracker(transcripts=True, answers=False)
+    played = Played(clip)
+    reader, tracker = Reader(played), TurnTracker(transcripts=True, answers=False)
     async with connect(options.url, session=session) as client:
         player = Player(client.send_audio, client.input_format)
 
         async def receive() -> None:
-            shown: dict[str, str] = {}
-            over: set[str] = set()
             async for event in client:
                 now = time.monotonic()
                 tracker.receive(event, now)
-                kind = event["type"]
-                if kind == "input_audio_buffer.speech_stopped":
-                    over.add(event["item_id"])
-                elif kind == DELTA:
-                    item, delta = event["item_id"], event["delta"]
-                    shown[item] = shown.get(item, "") + delta
-                    arrivals.extend((key, now, item not in over) for key in keys(delta))
-                elif kind.endswith("transcription.completed"):
-                    text, item = event["transcript"], event["item_id"]
-                    played.turns += 1
-                    played.differing += shown.get(item, "") != text
-                    played.shown += " " + shown.get(item, "")
-                    played.transcripts.append(text)
+                reader.receive(event, now)
 
         receiving = asyncio.create_task(receive())
-        factor = client.input_format.rate_hz / RATE_HZ
-        samples = np.interp(
-            np.arange(int(clip.samples.size * factor)) / factor,
-            np.arange(clip.samples.size),
-            clip.samples,
-        ).astype(np.float32)
-        await player.play(samples, paced=True)
+        await player.play(
+            soxr.resample(clip.samples, RATE_HZ, client.input_format.rate_hz), paced=True
+        )
         await player.play_silence(1.0, paced=True)
         waited_s = 0.0
         while tracker.waiting_for() and waited_s < PATIENCE_S and not receiving.done():
@@ -180,16 +229,17 @@ async def play(options: argparse.Namespace, clip: Clip) -> Played:
             waited_s += PIECE_S
         receiving.cancel()
         await asyncio.gather(receiving, return_exceptions=True)
-    matcher = difflib.SequenceMatcher(
-        None, [key for key, _ in clip.ends], [key for key, _, _ in arrivals], autojunk=False
-    )
-    for block in matcher.get_matching_blocks():
-        for offset in range(block.size):
-            sent_at = player.sent_at(clip.ends[block.a + offset][1] * 1000)
-            _, arrived_at, live = arrivals[block.b + offset]
-            if sent_at is not None:
-                played.delays_s.append(arrived_at - sent_at)
-                played.live += live
+    reader.measure(lambda end_s: player.sent_at(end_s * 1000))
+    return played
+
+
+def play_offline(session: OfflineSession, clip: Clip) -> Played:
+    """The same in simulated time."""
+    played = Played(clip)
+    reader = Reader(played)
+    for sent in session.play(clip.samples, clip.language):
+        reader.receive(sent.event, sent.at_s)
+    reader.measure(lambda end_s: end_s)
     return played
 
 
