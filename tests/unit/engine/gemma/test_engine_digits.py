@@ -15,11 +15,13 @@ pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
 from agent.engine.contract import (
+    Branch,
     BranchKind,
     BranchRequest,
     Conversation,
     ConversationSettings,
     Limits,
+    TextDelta,
 )
 from tests.helpers.gemma_engine import ManualEngine, read
 
@@ -134,3 +136,45 @@ async def test_the_engine_stays_silent_about_the_old_words_when_interrupted(
     conversation.adopt(branch, "a1", len("You said"))
     conversation.commit("u2", after="a1")
     assert await answer(engine, conversation) == "You said 3 1 4."
+
+
+async def translated(engine: ManualEngine, branch: Branch) -> tuple[str, str]:
+    """What was said and its translation, of a branch that the engine is to work on."""
+    await engine.rest()
+    texts = {True: "", False: ""}
+    async for piece in branch:
+        if isinstance(piece, TextDelta):
+            texts[piece.is_source] += piece.text
+    return texts[True], texts[False]
+
+
+@pytest.mark.parametrize("language", ["en", None])
+async def test_it_translates_what_is_being_said_and_what_was_said(
+    engine: ManualEngine, language: str | None
+) -> None:
+    conversation = engine.open(ConversationSettings(language=language, translate_into="es"))
+    speech = clip("three-one-four")
+    await say(engine, conversation, speech)
+    open_one = BranchRequest(BranchKind.TRANSLATION, limits=GREEDY)
+    assert await translated(engine, conversation.branch(open_one)) == ("3 1 4", "tres uno cuatro")
+    conversation.commit("u1")
+    whole = conversation.branch(BranchRequest(BranchKind.TRANSLATION, item_id="u1", limits=GREEDY))
+    conversation.delete("u1")
+    conversation.configure(ConversationSettings(language=language, translate_into="de"))
+    await say(engine, conversation, clip("nine"))
+    assert await translated(engine, whole) == ("3 1 4", "tres uno cuatro")
+    conversation.commit("u2")
+    next_one = conversation.branch(
+        BranchRequest(BranchKind.TRANSLATION, item_id="u2", limits=GREEDY)
+    )
+    assert await translated(engine, next_one) == ("9", "neun")
+
+
+async def test_nothing_is_translated_without_a_language(engine: ManualEngine) -> None:
+    conversation = engine.open(SETTINGS)
+    await say(engine, conversation, clip("nine"))
+    branch = conversation.branch(BranchRequest(BranchKind.TRANSLATION, limits=GREEDY))
+    await engine.rest()
+    error = (await read(branch)).error
+    assert error is not None
+    assert "no language" in str(error)
