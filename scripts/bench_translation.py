@@ -6,8 +6,10 @@
 
 Starts a server of its own (`tests/helpers/server.py`), plays a talk of `--minutes` made of the
 tests' recordings, one after the other with pauses of 0.5 to 1.5 s between them, through the
-openai SDK's translation client, and says `session.close` at the end. With `--fast` the server's
-back-pressure sets the pace and the delays mean nothing. Prints one JSON line:
+openai SDK's translation client, and says `session.close` at the end. With `--fast` it is always
+`AHEAD_S` ahead of what is translated, and the delays mean nothing. (Further ahead the server's
+back-pressure would hold up the client's pings too, until the connection is taken for dead.)
+Prints one JSON line:
 
     talk_s, wall_s           how long the talk is, and how long it took
     clips, segments          recordings played; segments that were translated
@@ -57,6 +59,7 @@ SPANISH = ["cero", "uno", "dos", "tres", "cuatro", "cinco", "seis", "siete", "oc
 WIRE_HZ = 24_000
 PIECE_S = 0.2
 SAMPLE_EVERY_S = 0.5
+AHEAD_S = 30.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,6 +101,8 @@ class Heard:
     last: str = ""
     closed_well: bool = False
     wall_s: float = 0.0
+    # Where the last segment ended that is done.
+    translated_s: float = 0.0
     # Seconds of the talk that were sent, and megabytes then.
     memory: list[tuple[float, float]] = field(default_factory=list)
 
@@ -193,6 +198,10 @@ async def say(
         at_s = number * PIECE_S
         if not fast:
             await asyncio.sleep(max(0.0, began_s + at_s - time.monotonic()))
+        while (  # noqa: ASYNC110  # it is only a number
+            fast and at_s > heard.translated_s + AHEAD_S and not heard.last
+        ):
+            await asyncio.sleep(PIECE_S)
         await connection.session.input_audio_buffer.append(audio=base64.b64encode(piece).decode())
         if at_s >= next_sample_s:
             heard.memory.append((at_s, rss_mb(server)))
@@ -222,6 +231,7 @@ def take(heard: Heard, event: dict[str, Any]) -> None:
             heard.elapsed_ms.append(event["elapsed_ms"])
         case "voice_agent.segment.timings":
             heard.segments.append(event)
+            heard.translated_s = event["end_ms"] / 1000
         case "error":
             heard.errors.append(event["error"]["message"])
         case "session.closed":

@@ -62,11 +62,13 @@ def test_events_are_noted() -> None:
         {"type": "session.created"},
         {"type": "session.input_transcript.delta", "delta": "one", "elapsed_ms": 200},
         {"type": "session.output_transcript.delta", "delta": "uno", "elapsed_ms": 400},
+        {"type": "voice_agent.segment.timings", "end_ms": 1500},
         {"type": "error", "error": {"message": "no"}},
         {"type": "session.closed"},
     ):
         take(heard, event)
     assert (heard.source, heard.translation, heard.elapsed_ms) == ("one", "uno", [200, 400])
+    assert (len(heard.segments), heard.translated_s) == (1, 1.5)
     assert (heard.errors, heard.last) == (["no"], "session.closed")
 
 
