@@ -103,6 +103,7 @@ def parse_options() -> argparse.Namespace:
     parser.add_argument("--noise-minutes", type=float, help="sound without speech, a setting")
     parser.add_argument("--interruptions", type=int, default=20, help="sentences over answers")
     parser.add_argument("--backchannels", type=int, default=24, help="over answers")
+    parser.add_argument("--seed", type=int, default=1, help="another one: other dialogues")
     parser.add_argument("--details", type=Path, help="file for all pauses and turns, JSON lines")
     parser.add_argument("--connections", type=int, default=8, help="sessions at once")
     options = parser.parse_args()
@@ -148,7 +149,9 @@ async def run(
     settings = turn_detections(options.eagerness, options.silence_ms)
     if part == "pauses":
         wait_s = gap_s(options.eagerness, options.silence_ms)
-        dialogues = build_pause_dialogues(clips, rounds=options.rounds, gap_s=wait_s)
+        dialogues = build_pause_dialogues(
+            clips, rounds=options.rounds, gap_s=wait_s, seed=options.seed
+        )
         if server is None:
             return await pauses_offline(dialogues, settings, options)
         return await pauses(dialogues, settings, options, server)
@@ -179,7 +182,7 @@ async def noise(
     settings: dict[str, dict[str, Any]], options: argparse.Namespace, server: ServerAddress
 ) -> Report:
     """Play sound without speech under all settings."""
-    sounds = speechless_sounds()
+    sounds = speechless_sounds(options.seed)
     each_s = options.noise_minutes * 60 / len(sounds)
 
     async def play(setting: str, sound: Any) -> Observation:
@@ -199,7 +202,10 @@ async def interruptions(
 ) -> Report:
     """Speak over answers; two at a time, or the engine would be slower than anybody speaks."""
     sounds = interrupting_sounds(
-        clips, interruptions=options.interruptions, backchannels=options.backchannels
+        clips,
+        interruptions=options.interruptions,
+        backchannels=options.backchannels,
+        seed=options.seed,
     )
 
     async def play(setting: str, sound: Any) -> Any:
@@ -247,7 +253,7 @@ async def noise_offline(settings: dict[str, dict[str, Any]], options: argparse.N
     """The same in this process, each sound in one piece of up to five minutes."""
     server = load_settings()
     judge = Judge(server, words=options.words, kept=options.kept)
-    sounds = speechless_sounds()
+    sounds = speechless_sounds(options.seed)
     each_s = options.noise_minutes * 60 / len(sounds)
     found: dict[str, list[Speechless]] = {name: [] for name in settings}
     for number, sound in enumerate(sounds):

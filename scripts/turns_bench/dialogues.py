@@ -99,15 +99,14 @@ class Dialogue:
 class _Tape:
     """Samples joined so far, and where speech is in them."""
 
-    rng: np.random.Generator
+    room: np.random.Generator
     pieces: list[Samples] = field(default_factory=list)
     speech: list[Span] = field(default_factory=list)
     size: int = 0
 
     def silence(self, length: int, floor: float) -> None:
         """A room without a speaker: pink noise at the level of the recording's own room."""
-        room = pink(length, self.rng)
-        self.pieces.append((room * np.float32(floor)).astype(np.float32))
+        self.pieces.append((pink(length, self.room) * np.float32(floor)).astype(np.float32))
         self.size += length
 
     def part(self, clip: Clip, start: int, end: int) -> None:
@@ -170,7 +169,8 @@ def build_dialogue(
         seed: Same seed, same dialogue.
     """
     rng = np.random.default_rng(seed)
-    tape = _Tape(rng)
+    # Another generator than that of the pauses, which must not depend on how long a gap is.
+    tape = _Tape(np.random.default_rng((*seed, 1)))
     tape.silence(int(LEAD_S * SAMPLE_RATE_HZ), turns[0][0].floor)
     spoken = []
     for sentences in turns:
@@ -248,6 +248,6 @@ def build_pause_dialogues(
             )
             if snr_db is not None:
                 noise = noises[(number + part) % len(noises)]
-                quiet = with_noise(quiet, noise, snr_db, (*seeds, 1))
+                quiet = with_noise(quiet, noise, snr_db, (*seeds, 2))
             dialogues.append(quiet)
     return dialogues

@@ -116,3 +116,15 @@ def test_the_same_seed_gives_the_same_dialogues() -> None:
         np.testing.assert_array_equal(one.samples, other.samples)
         assert one.turns == other.turns
     assert not np.array_equal(build()[0].samples, build(seed=2)[0].samples)
+
+
+def test_how_long_a_gap_is_changes_no_pause() -> None:
+    short, long = (
+        build_dialogue("one", [[made_clip(1)], [made_clip(2)]], gap_s=gap_s, seed=(1,))
+        for gap_s in (1.0, 2.0)
+    )
+    lengths = [
+        [pause.length for turn in dialogue.turns for pause in turn.pauses]
+        for dialogue in (short, long)
+    ]
+    assert lengths[0] == lengths[1]
