@@ -36,7 +36,7 @@ _NVIDIA_SMI_TIMEOUT_S = 10.0
 EXTRAS: dict[str, tuple[str, ...]] = {
     "small": ("faster-whisper", "onnxruntime", "xllamacpp"),
     "gemma": ("torch", "transformers", "accelerate"),
-    "webrtc": ("aiortc", "python_multipart"),
+    "webrtc": ("aiortc", "python-multipart"),
     "mic": ("sounddevice",),
 }
 
