@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,16 +22,21 @@ from agent.vad.segmenter import (
 )
 from tests.helpers.segments import Listener
 
-F = 512  # one frame; with the defaults: hearing 2, speech 4, misfire 7, pause 6, silence 16
+F = 512  # one frame; with `vad()`: hearing 2, speech 4, misfire 7, pause 6, silence 16
 PREFIX = 10
 SECOND = 16_000
+
+
+def vad(**changes: Any) -> VadSettings:
+    """The defaults, but for four frames that make a turn."""
+    return VadSettings(**({"min_speech_ms": 128} | changes))
 
 
 class Run:
     """Feeds frames that are told apart by their values, and keeps what comes out."""
 
     def __init__(self, settings: VadSettings | None = None, *, manual: bool = False) -> None:
-        self.segmenter = Segmenter(settings or VadSettings(), manual=manual)
+        self.segmenter = Segmenter(settings or vad(), manual=manual)
         self.listener = Listener(manual=manual)
         self.events: list[SegmentEvent] = []
 
@@ -103,13 +109,13 @@ def test_at_the_beginning_of_a_session_the_pre_roll_is_what_there_is() -> None:
 
 
 def test_without_prefix_padding_the_speech_that_opened_the_ear_is_heard_still() -> None:
-    run = Run(VadSettings(prefix_padding_ms=0))
+    run = Run(vad(prefix_padding_ms=0))
     run.silence(30)
     assert run.speech(4) == [SpeechStarted(30 * F)]
 
 
 def test_hearing_and_turn_may_begin_with_the_same_frame() -> None:
-    run = Run(VadSettings(hearing_after_ms=0, min_speech_ms=0, prefix_padding_ms=0))
+    run = Run(vad(hearing_after_ms=0, min_speech_ms=0, prefix_padding_ms=0))
     run.silence(1)
     frame = np.full(F, 0.1, np.float32)
     events = run.segmenter.push(frame, 0.9)
@@ -179,7 +185,7 @@ def test_a_pause_that_ends_is_announced_before_the_speech_is_heard() -> None:
 
 
 def test_no_pause_where_the_turn_ends() -> None:
-    run = Run(VadSettings(silence_duration_ms=180))
+    run = Run(vad(silence_duration_ms=180))
     run.speech(10)
     assert run.silence(6) == [Stopped(16 * F, 10 * F, StopReason.SILENCE)]
 
@@ -270,7 +276,7 @@ def test_endless_speech_loses_nothing() -> None:
 
 
 def test_a_pause_that_outlasts_the_clip_is_cut_at_the_limit() -> None:
-    run = Run(VadSettings(silence_duration_ms=60_000, max_turn_s=3_600))
+    run = Run(vad(silence_duration_ms=60_000, max_turn_s=3_600))
     run.speech(800)
     cuts = run.silence(1_800)
     assert [type(event) for event in cuts] == [Paused, Cut, Cut]
@@ -279,7 +285,7 @@ def test_a_pause_that_outlasts_the_clip_is_cut_at_the_limit() -> None:
 
 
 def test_a_cut_leaves_more_than_half_however_far_it_may_look_back() -> None:
-    run = Run(VadSettings(clip_soft_limit_s=4, clip_hard_limit_s=5, cut_window_s=4.9))
+    run = Run(vad(clip_soft_limit_s=4, clip_hard_limit_s=5, cut_window_s=4.9))
     run.silence(40)
     run.speech(146)
     (cut,) = run.speech(1)
@@ -291,7 +297,7 @@ def test_a_cut_leaves_more_than_half_however_far_it_may_look_back() -> None:
 
 
 def test_the_longest_turn_ends_and_the_next_begins_with_the_next_sample() -> None:
-    run = Run(VadSettings(max_turn_s=32))
+    run = Run(vad(max_turn_s=32))
     run.speech(1_000)
     end = 1_000 * F
     assert run.segmenter.turn_samples == 32 * SECOND
@@ -303,7 +309,7 @@ def test_the_longest_turn_ends_and_the_next_begins_with_the_next_sample() -> Non
 
 
 def test_a_pause_at_the_longest_turn_waits_for_speech_before_the_next() -> None:
-    run = Run(VadSettings(max_turn_s=32))
+    run = Run(vad(max_turn_s=32))
     run.speech(997)
     run.silence(3)
     assert run.silence(2) == [Stopped(1_000 * F, 997 * F, StopReason.MAX_TURN)]
@@ -313,7 +319,7 @@ def test_a_pause_at_the_longest_turn_waits_for_speech_before_the_next() -> None:
 
 
 def test_after_a_long_silence_the_next_turn_must_be_earned() -> None:
-    run = Run(VadSettings(max_turn_s=32))
+    run = Run(vad(max_turn_s=32))
     run.speech(1_000)
     assert run.silence(1) == [Stopped(1_000 * F, 1_000 * F, StopReason.MAX_TURN)]
     run.silence(6)
@@ -398,7 +404,7 @@ def test_manual_turns_hear_everything_and_end_when_told() -> None:
 
 
 def test_manual_turns_are_cut_and_have_no_longest_turn() -> None:
-    run = Run(VadSettings(max_turn_s=31), manual=True)
+    run = Run(vad(max_turn_s=31), manual=True)
     cuts = run.silence(3_000)  # 96 s
     assert len(cuts) == 3
     assert all(isinstance(cut, Cut) and cut.forced for cut in cuts)
@@ -412,7 +418,7 @@ def test_manual_turns_are_cut_and_have_no_longest_turn() -> None:
 def test_other_settings_keep_the_open_turn() -> None:
     run = Run()
     run.speech(10)
-    assert run.segmenter.configure(VadSettings(silence_duration_ms=64, threshold=0.95)) == []
+    assert run.segmenter.configure(vad(silence_duration_ms=64, threshold=0.95)) == []
     assert run.speech(1) == []  # goes on: 0.9 is above 0.8
     assert run.silence(2) == [Stopped(13 * F, 11 * F, StopReason.SILENCE)]
     assert run.speech(10) == []  # 0.9 does not start any more
@@ -422,20 +428,18 @@ def test_other_settings_keep_the_open_turn() -> None:
 def test_a_shorter_clip_limit_cuts_what_is_too_long_already() -> None:
     run = Run()
     run.speech(800)
-    run.segmenter.configure(VadSettings(clip_soft_limit_s=5, clip_hard_limit_s=8, cut_window_s=2))
+    run.segmenter.configure(vad(clip_soft_limit_s=5, clip_hard_limit_s=8, cut_window_s=2))
     (cut,) = run.speech(1)
     assert isinstance(cut, Cut)
     assert run.segmenter.clip_samples <= 2 * SECOND + 2 * F
 
 
 def test_a_shorter_clip_limit_may_cut_inside_the_pre_roll() -> None:
-    run = Run(VadSettings(prefix_padding_ms=4_000))
+    run = Run(vad(prefix_padding_ms=4_000))
     run.silence(100)
     run.push(25, 0.0, level=0.0)
     run.speech(4)
-    run.segmenter.configure(
-        VadSettings(clip_soft_limit_s=1.5, clip_hard_limit_s=2, cut_window_s=1.9)
-    )
+    run.segmenter.configure(vad(clip_soft_limit_s=1.5, clip_hard_limit_s=2, cut_window_s=1.9))
     (cut,) = run.speech(1)
     assert cut == Cut((100 + 22) * F + 256, forced=True)
 
@@ -444,7 +448,7 @@ def test_from_server_to_manual_the_turn_stays_and_a_pause_ends() -> None:
     run = Run()
     run.speech(10)
     run.silence(8)
-    assert run.segmenter.configure(VadSettings(), manual=True) == [Resumed(18 * F)]
+    assert run.segmenter.configure(vad(), manual=True) == [Resumed(18 * F)]
     assert run.silence(100) == []
     assert run.segmenter.stop(StopReason.COMMITTED) == [
         Stopped(118 * F, 118 * F, StopReason.COMMITTED)
@@ -454,7 +458,7 @@ def test_from_server_to_manual_the_turn_stays_and_a_pause_ends() -> None:
 def test_from_server_to_manual_the_pre_roll_is_heard_too() -> None:
     run = Run()
     run.silence(30)
-    run.segmenter.configure(VadSettings(), manual=True)
+    run.segmenter.configure(vad(), manual=True)
     run.listener.manual = True
     run.silence(1)
     assert heard(run.events)[0].size == (PREFIX + 2) * F
@@ -464,17 +468,17 @@ def test_from_server_to_manual_the_pre_roll_is_heard_too() -> None:
 def test_from_manual_to_server_what_was_heard_becomes_a_turn() -> None:
     run = Run(manual=True)
     run.silence(10)
-    assert run.segmenter.configure(VadSettings(), manual=False) == [SpeechStarted(0)]
+    assert run.segmenter.configure(vad(), manual=False) == [SpeechStarted(0)]
     run.listener.manual = False
     run.listener.take([SpeechStarted(0)])
     assert run.silence(16)[-1] == Stopped(26 * F, 10 * F, StopReason.SILENCE)
 
 
 def test_shrinking_settings_keep_a_run_of_speech_that_is_not_heard_yet() -> None:
-    run = Run(VadSettings(hearing_after_ms=2_000))
+    run = Run(vad(hearing_after_ms=2_000))
     run.speech(60)
     assert not run.segmenter.hearing
-    run.segmenter.configure(VadSettings(prefix_padding_ms=0, hearing_after_ms=64))
+    run.segmenter.configure(vad(prefix_padding_ms=0, hearing_after_ms=64))
     assert run.speech(1) == [SpeechStarted(0)]
 
 
@@ -482,7 +486,7 @@ def test_shrinking_settings_keep_a_run_of_speech_that_is_not_heard_yet() -> None
 
 
 def test_more_than_a_frame_is_refused() -> None:
-    segmenter = Segmenter(VadSettings())
+    segmenter = Segmenter(vad())
     with pytest.raises(ValueError, match="513 samples are more than one frame"):
         segmenter.push(np.zeros(513, np.float32), 0.0)
     assert segmenter.position_sample == 0
@@ -490,6 +494,6 @@ def test_more_than_a_frame_is_refused() -> None:
 
 @pytest.mark.parametrize("manual", [True, False])
 def test_no_samples_are_nothing(manual: bool) -> None:
-    segmenter = Segmenter(VadSettings(), manual=manual)
+    segmenter = Segmenter(vad(), manual=manual)
     assert segmenter.push(np.zeros(0, np.float32), 1.0) == []
     assert not segmenter.hearing
