@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-import time
 from collections import deque
 from typing import Any
 
@@ -31,7 +30,7 @@ from agent.gateway.inbox import AudioMessage, Inbox, Stalled
 from agent.gateway.pauses import PauseScores
 from agent.gateway.refusals import error_event
 from agent.gateway.services import Services, SessionQuery
-from agent.gateway.translations import translation_session
+from agent.gateway.session_types import conversation_session, translation_session
 from agent.gateway.transport import (
     CLOSE_GOING_AWAY,
     CLOSE_INTERNAL_ERROR,
@@ -51,11 +50,8 @@ from agent.protocol.client_events import (
     SessionClose,
     SessionUpdate,
 )
-from agent.protocol.config import AnyConfig, ServerVad, SessionConfig, TranscriptionConfig
 from agent.session import items
 from agent.session.base import DrivenSession
-from agent.session.options import SessionOptions
-from agent.session.session import Session
 
 log = structlog.get_logger()
 
@@ -89,7 +85,7 @@ class SessionDriver:
             self._session = translation_session(session_id, services, query, _new_id)
             events = TRANSLATION_EVENTS
         else:
-            self._session = _conversation_session(session_id, services, query)
+            self._session = conversation_session(session_id, services, query, _new_id)
             events = CONVERSATION_EVENTS
         self._intake: Intake = transport.intake or AudioIntake(self._session.input_format)
         self._inbox = Inbox(self._max_audio_bytes(), events)
@@ -360,49 +356,6 @@ class SessionDriver:
 
     def _now(self) -> float:
         return self._loop.time()
-
-
-def _conversation_session(session_id: str, services: Services, query: SessionQuery) -> Session:
-    settings = services.settings
-    return Session(
-        _first_config(services, query),
-        SessionOptions(
-            session_id=session_id,
-            model=services.engine.info.model,
-            language=settings.language,
-            vad=settings.vad,
-            turns=settings.turns,
-            limits=settings.limits,
-            expires_at=int(time.time() + settings.limits.max_session_s),
-            extensions=query.extensions,
-            interruption=settings.interruption,
-            answers_early=settings.early.work == "answers",
-            hears_words=services.engine.info.words_at_pauses and settings.early.work != "none",
-            languages=services.engine.info.languages,
-        ),
-        _new_id,
-    )
-
-
-def _first_config(services: Services, query: SessionQuery) -> AnyConfig:
-    """The settings a session begins with: the server's own, of the type asked for."""
-    settings = services.settings
-    vad = settings.vad
-    detection = ServerVad(
-        threshold=vad.threshold,
-        prefix_padding_ms=vad.prefix_padding_ms,
-        silence_duration_ms=vad.silence_duration_ms,
-    )
-    audio = {"input": {"turn_detection": detection}}
-    config: AnyConfig
-    if query.intent == "transcription":
-        config = TranscriptionConfig.model_validate({"audio": audio})
-    else:
-        made = {"audio": audio, "instructions": settings.instructions}
-        config = SessionConfig.model_validate(made)
-    for wanted in query.settings:
-        config = config.updated(wanted)
-    return config
 
 
 def _new_id(prefix: str) -> str:

@@ -1,0 +1,86 @@
+"""Makes sessions of each type with the server's own settings."""
+
+from __future__ import annotations
+
+import time
+
+from agent.gateway.services import Services, SessionQuery
+from agent.protocol.config import AnyConfig, ServerVad, SessionConfig, TranscriptionConfig
+from agent.session.options import SessionOptions
+from agent.session.outbox import NewId
+from agent.session.session import Session
+from agent.session.translation import TranslationOptions, TranslationSession
+
+
+def translation_session(
+    session_id: str, services: Services, query: SessionQuery, new_id: NewId
+) -> TranslationSession:
+    """A translation session with the server's own settings.
+
+    Args:
+        session_id: Its name, on the wire and in logs.
+        services: What all sessions share.
+        query: What the client asked for in the URL.
+        new_id: Makes unique ids.
+    """
+    settings, info = services.settings, services.engine.info
+    return TranslationSession(
+        TranslationOptions(
+            session_id=session_id,
+            model=info.model,
+            language=settings.language,
+            targets=info.translation_targets,
+            vad=settings.vad,
+            limits=settings.limits,
+            expires_at=int(time.time() + settings.limits.max_session_s),
+            extensions=query.extensions,
+            while_spoken=info.translates_open,
+        ),
+        new_id,
+    )
+
+
+def conversation_session(
+    session_id: str, services: Services, query: SessionQuery, new_id: NewId
+) -> Session:
+    """A conversation or transcription session; the arguments are those of the other kind."""
+    settings = services.settings
+    return Session(
+        _first_config(services, query),
+        SessionOptions(
+            session_id=session_id,
+            model=services.engine.info.model,
+            language=settings.language,
+            vad=settings.vad,
+            turns=settings.turns,
+            limits=settings.limits,
+            expires_at=int(time.time() + settings.limits.max_session_s),
+            extensions=query.extensions,
+            interruption=settings.interruption,
+            answers_early=settings.early.work == "answers",
+            hears_words=services.engine.info.words_at_pauses and settings.early.work != "none",
+            languages=services.engine.info.languages,
+        ),
+        new_id,
+    )
+
+
+def _first_config(services: Services, query: SessionQuery) -> AnyConfig:
+    """The settings a session begins with: the server's own, of the type asked for."""
+    settings = services.settings
+    vad = settings.vad
+    detection = ServerVad(
+        threshold=vad.threshold,
+        prefix_padding_ms=vad.prefix_padding_ms,
+        silence_duration_ms=vad.silence_duration_ms,
+    )
+    audio = {"input": {"turn_detection": detection}}
+    config: AnyConfig
+    if query.intent == "transcription":
+        config = TranscriptionConfig.model_validate({"audio": audio})
+    else:
+        made = {"audio": audio, "instructions": settings.instructions}
+        config = SessionConfig.model_validate(made)
+    for wanted in query.settings:
+        config = config.updated(wanted)
+    return config
