@@ -21,14 +21,13 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from agent.errors import EngineUnavailable, InvalidEvent, LimitExceeded
+from agent.gateway.body import read_body
 from agent.gateway.client_secrets import intent_of, with_secret
 from agent.gateway.guard import SECRET_IN_SCOPE
-from agent.gateway.refusals import Refusal
+from agent.gateway.refusals import Refusal, refuse_request
 from agent.gateway.services import SessionQuery
 from agent.gateway.serving import Call, Gateway, serve_session
 from agent.gateway.transport import CLOSE_POLICY
-
-log = structlog.get_logger()
 
 MAX_OFFER_BYTES = 256 * 1024
 """An offer is some 5 kB; the rest is for the settings of a session that may come with it."""
@@ -41,22 +40,22 @@ async def create_call(request: Request) -> Response:
     gateway: Gateway = request.app.state.gateway
     refusal = gateway.sessions.refusal()
     if refusal is not None:
-        return _refused(gateway, refusal)
+        return _refused(request, refusal)
     if importlib.util.find_spec("aiortc") is None:
         missing = EngineUnavailable(
             "WebRTC is not installed on this server; install voice-agent[webrtc], or use the "
             "WebSocket at /v1/realtime"
         )
-        return _refused(gateway, Refusal(missing, 501, CLOSE_POLICY))
+        return _refused(request, Refusal(missing, 501, CLOSE_POLICY))
     try:
         offer, session = await _read_offer(request)
         query = _query(request, session)
         transport = _new_transport(gateway)
         answer = await transport.answer(offer)
     except InvalidEvent as error:
-        return _refused(gateway, Refusal(error, 400, CLOSE_POLICY))
+        return _refused(request, Refusal(error, 400, CLOSE_POLICY))
     except LimitExceeded as error:
-        return _refused(gateway, Refusal(error, 413, CLOSE_POLICY))
+        return _refused(request, Refusal(error, 413, CLOSE_POLICY))
     call_id = f"rtc_{secrets.token_hex(12)}"
     task = asyncio.create_task(_run_call(gateway, call_id, transport, query))
     _calls_running.add(task)
@@ -77,6 +76,11 @@ def _query(request: Request, session: Mapping[str, object]) -> SessionQuery:
     return query.with_settings(session, intent_of(session, query.intent))
 
 
+def _refused(request: Request, refusal: Refusal) -> Response:
+    gateway: Gateway = request.app.state.gateway
+    return refuse_request(refusal, request.url.path, gateway.services.metrics)
+
+
 async def hang_up(request: Request) -> Response:
     """`POST /v1/realtime/calls/{call_id}/hangup`: end a call."""
     gateway: Gateway = request.app.state.gateway
@@ -86,7 +90,7 @@ async def hang_up(request: Request) -> Response:
         error = InvalidEvent(
             f"there is no call {call_id[:60]!r}, or it has ended", code="not_found", param="call_id"
         )
-        return _refused(gateway, Refusal(error, 404, CLOSE_POLICY))
+        return _refused(request, Refusal(error, 404, CLOSE_POLICY))
     call.hang_up()
     return Response(status_code=200)
 
@@ -126,18 +130,15 @@ async def _read_offer(request: Request) -> tuple[str, Mapping[str, object]]:
         LimitExceeded: It is too large.
     """
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    body = bytearray()
-    async for piece in request.stream():
-        body += piece
-        if len(body) > MAX_OFFER_BYTES:
-            raise LimitExceeded(
-                f"the offer is above the limit of {MAX_OFFER_BYTES} bytes",
-                code="message_too_large",
-            )
+    body = await read_body(request, MAX_OFFER_BYTES)
+    if body is None:
+        raise LimitExceeded(
+            f"the offer is above the limit of {MAX_OFFER_BYTES} bytes", code="message_too_large"
+        )
     if kind == "application/sdp":
-        return _sdp(bytes(body)), {}
+        return _sdp(body), {}
     if kind == "multipart/form-data":
-        return await _read_form(request, bytes(body))
+        return await _read_form(request, body)
     raise InvalidEvent(
         "send the offer as application/sdp, or as multipart/form-data with the fields `sdp` and "
         f"`session` (got {kind[:60]!r})",
@@ -179,9 +180,3 @@ def _session(data: bytes) -> Mapping[str, object]:
     if not isinstance(session, dict):
         raise InvalidEvent("`session` must be a JSON object", param="session")
     return session
-
-
-def _refused(gateway: Gateway, refusal: Refusal) -> Response:
-    gateway.services.metrics.refused.labels(refusal.error.code).inc()
-    log.info("call refused", reason=refusal.error.code)
-    return refusal.response()

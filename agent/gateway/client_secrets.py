@@ -25,6 +25,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from agent.errors import InvalidEvent, LimitExceeded
+from agent.gateway.body import read_body
 from agent.gateway.refusals import Refusal
 from agent.gateway.services import SessionQuery
 from agent.gateway.transport import CLOSE_POLICY
@@ -161,14 +162,12 @@ async def create_client_secret(request: Request) -> Response:
 
 
 async def _read_json(request: Request) -> object:
-    body = bytearray()
-    async for piece in request.stream():
-        body += piece
-        if len(body) > MAX_BODY_BYTES:
-            raise InvalidEvent(f"the body is above {MAX_BODY_BYTES} bytes")
+    body = await read_body(request, MAX_BODY_BYTES)
+    if body is None:
+        raise InvalidEvent(f"the body is above {MAX_BODY_BYTES} bytes")
     if not body:
         return {}
     try:
-        return json.loads(bytes(body))
+        return json.loads(body)
     except ValueError as error:
         raise InvalidEvent("the body is not JSON", code="invalid_json") from error

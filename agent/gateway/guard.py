@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 
-import structlog
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocket
@@ -12,11 +11,9 @@ from starlette.websockets import WebSocket
 from agent.errors import NotAuthorized
 from agent.gateway.auth import KeyCheck, SourceRules, presented_key
 from agent.gateway.client_secrets import PREFIX, ClientSecrets
-from agent.gateway.refusals import Refusal, refuse_websocket
+from agent.gateway.refusals import Refusal, refuse_request, refuse_websocket
 from agent.gateway.transport import CLOSE_POLICY, CLOSE_UNAUTHORIZED
 from agent.metrics import Metrics
-
-log = structlog.get_logger()
 
 SECRET_IN_SCOPE = "client_secret"  # noqa: S105  # a name
 """Key of the ASGI scope under which the client secret of a request is found."""
@@ -53,9 +50,8 @@ class Guard:
         elif scope["type"] == "websocket":
             await refuse_websocket(WebSocket(scope, receive, send), refusal, self._metrics)
         else:
-            self._metrics.refused.labels(refusal.error.code).inc()
-            log.info("request refused", reason=refusal.error.code, path=scope["path"])
-            await refusal.response()(scope, receive, send)
+            answer = refuse_request(refusal, scope["path"], self._metrics)
+            await answer(scope, receive, send)
 
     def _refusal(self, scope: Scope) -> Refusal | None:
         if scope["type"] == "lifespan" or scope["path"] in _OPEN_PATHS:

@@ -68,6 +68,13 @@ def answer_subprotocol(offered: list[str]) -> str | None:
     return SUBPROTOCOL if SUBPROTOCOL in offered else None
 
 
+def refuse_request(refusal: Refusal, path: str, metrics: Metrics) -> Response:
+    """Refuse an HTTP request: count it, log it, and give the answer."""
+    metrics.refused.labels(refusal.error.code).inc()
+    log.info("request refused", reason=refusal.error.code, path=path)
+    return refusal.response()
+
+
 async def refuse_websocket(websocket: WebSocket, refusal: Refusal, metrics: Metrics) -> None:
     """Refuse a WebSocket that is not accepted yet, the way its client can read."""
     metrics.refused.labels(refusal.error.code).inc()
