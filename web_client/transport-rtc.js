@@ -5,7 +5,7 @@
 /** @typedef {import("./transport-ws.js").TransportHandlers} TransportHandlers */
 
 const CHANNEL = "oai-events";
-/** The server hears that we leave; it needs a moment to be told. */
+/** WebRTC has no close codes: as a WebSocket's that was lost. */
 const GONE_CODE = 1006;
 /** A connection that has lost its way gets so long to find it again. */
 const LOST_AFTER_MS = 4_000;

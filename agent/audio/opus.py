@@ -16,7 +16,7 @@ import numpy as np
 from agent.audio.framing import Framer
 from agent.audio.pcm import SAMPLE_RATE_HZ, Samples
 from agent.audio.resample import Resampler
-from agent.audio.rtp import RTP_CLOCK_HZ, unpack
+from agent.audio.rtp import RTP_CLOCK_HZ, packed_bytes, unpack
 from agent.errors import InvalidEvent
 
 CONCEALED_S = 0.12
@@ -85,7 +85,7 @@ class OpusIntake:
         """How many leading bytes hold the packets of about so many 16 kHz samples, one at least."""
         budget_s, taken = samples / SAMPLE_RATE_HZ, 0
         for packet in unpack(data):
-            taken += 10 + len(packet.payload)
+            taken += packed_bytes(packet)
             budget_s -= _duration_s(packet.payload)
             if budget_s <= 0:
                 break

@@ -133,6 +133,11 @@ def _signed(difference: int, modulus: int) -> int:
     return (difference + half) % modulus - half
 
 
+def packed_bytes(packet: AudioPacket) -> int:
+    """What a packet takes in the result of `pack`."""
+    return _HEADER.size + len(packet.payload)
+
+
 def pack(packets: Iterable[AudioPacket]) -> bytes:
     """Packets as bytes that can be joined; `unpack` is the opposite."""
     return b"".join(

@@ -6,6 +6,7 @@ one task receives, any task of the same event loop sends.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Protocol
 
@@ -26,6 +27,19 @@ CLOSE_UNAUTHORIZED = 3000
 
 MAX_CLOSE_REASON_BYTES = 123
 """A control frame holds 125 bytes, two of them the code (RFC 6455, section 5.5)."""
+
+
+def to_text(event: Mapping[str, object]) -> str:
+    """An event as it is sent.
+
+    ASCII, because text of a client may hold half a surrogate pair, which is no UTF-8.
+    """
+    return json.dumps(event, separators=(",", ":"), allow_nan=False)
+
+
+def size_bytes(text: str) -> int:
+    """Size of a message's text in UTF-8."""
+    return len(text) if text.isascii() else len(text.encode())
 
 
 class TransportClosed(VoiceAgentError):

@@ -12,7 +12,6 @@ seconds, muted or not. aiortc itself would take half a minute to notice one that
 from __future__ import annotations
 
 import asyncio
-import json
 import time
 from collections import deque
 from collections.abc import Mapping, Sequence
@@ -38,6 +37,8 @@ from agent.gateway.transport import (
     CLOSE_NORMAL,
     CLOSE_TRY_AGAIN_LATER,
     TransportClosed,
+    size_bytes,
+    to_text,
 )
 
 log = structlog.get_logger()
@@ -136,14 +137,12 @@ class WebRtcTransport:
     async def send(self, event: Mapping[str, object]) -> None:
         """Queue one event; see `Transport.send`."""
         self._raise_if_ended()
-        text = json.dumps(event, separators=(",", ":"), allow_nan=False)
+        text = to_text(event)
         waiting = self._outbox_bytes + (self._channel.bufferedAmount if self._channel else 0)
         if waiting + len(text) > MAX_OUTBOX_BYTES:
             self._start_closing(CLOSE_TRY_AGAIN_LATER, "the client reads too slowly")
             self._raise_if_ended()
-        self._outbox.append(text)
-        self._outbox_bytes += len(text)
-        self._write_outbox()
+        self._queue(text)
 
     async def close(self, code: int, reason: str) -> None:
         """Flush and close; see `Transport.close`. The peer sees its connection close."""
@@ -236,7 +235,7 @@ class WebRtcTransport:
                 )
             )
             return
-        size = len(message) if message.isascii() else len(message.encode())
+        size = size_bytes(message)
         if size > self._max_message_bytes:
             self._tell(
                 LimitExceeded(
@@ -249,8 +248,7 @@ class WebRtcTransport:
         self._arrived.set()
 
     def _tell(self, error: InvalidEvent | LimitExceeded) -> None:
-        self._outbox.append(json.dumps(error_event(error)))
-        self._write_outbox()
+        self._queue(to_text(error_event(error)))
 
     def _state_changed(self) -> None:
         closed = self._channel is not None and self._channel.readyState == "closed"
@@ -273,6 +271,11 @@ class WebRtcTransport:
             await asyncio.sleep(min(LOOK_S, max(0.01, wait_s)))
 
     # ------------------------------------------------------------ out, and the end
+
+    def _queue(self, text: str) -> None:
+        self._outbox.append(text)
+        self._outbox_bytes += len(text)
+        self._write_outbox()
 
     def _write_outbox(self) -> None:
         if self._channel is None or self._channel.readyState != "open":

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections import deque
 from collections.abc import Mapping
 
@@ -13,7 +12,13 @@ from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 from agent.audio.intake import Intake
 from agent.errors import LimitExceeded
 from agent.gateway.refusals import answer_subprotocol, close_reason, error_event
-from agent.gateway.transport import CLOSE_LOST, CLOSE_TRY_AGAIN_LATER, TransportClosed
+from agent.gateway.transport import (
+    CLOSE_LOST,
+    CLOSE_TRY_AGAIN_LATER,
+    TransportClosed,
+    size_bytes,
+    to_text,
+)
 
 MAX_OUTBOX_BYTES = 4 * 1024 * 1024
 """Most that may wait for a slow reader; an answer with all its events is some 100 kB."""
@@ -73,7 +78,7 @@ class WebSocketTransport:
                     return data
             else:
                 text: str = message["text"]
-                size = len(text) if text.isascii() else len(text.encode())
+                size = size_bytes(text)
                 if size <= self._max_message_bytes:
                     return text
             await self.send(error_event(self._too_big(size)))
@@ -81,8 +86,7 @@ class WebSocketTransport:
     async def send(self, event: Mapping[str, object]) -> None:
         """Queue one event; see `Transport.send`."""
         self._raise_if_ended()
-        # ASCII, because text of a client may hold half a surrogate pair, which is no UTF-8.
-        text = json.dumps(event, separators=(",", ":"), allow_nan=False)
+        text = to_text(event)
         if self._outbox_bytes + len(text) > MAX_OUTBOX_BYTES:
             self._outbox.clear()
             self._start_closing(CLOSE_TRY_AGAIN_LATER, "the client reads too slowly")
