@@ -30,11 +30,9 @@ from statistics import median
 from typing import Any
 
 from agent.config import VadSettings
-from scripts.playing import play
+from scripts.playing import play, recordings_between
 from tests.helpers.server import RunningServer, running_server
-from tests.helpers.speech import recordings
 
-RATE_HZ = 16_000
 WORK = ("none", "recognition", "answers")
 # Only the first is measured.
 OUTPUT_TOKENS = "16"
@@ -43,13 +41,7 @@ OUTPUT_TOKENS = "16"
 def main() -> None:
     """Play, and print what was measured."""
     options = parse_options()
-    files = [
-        clip.path
-        for clip in recordings(options.lang)
-        if options.from_s <= clip.samples().size / RATE_HZ <= options.to_s
-    ][: options.most]
-    if not files:
-        sys.exit(f"no recording of {options.from_s} to {options.to_s} s in {options.lang}")
+    files = recordings_between(options.lang, options.from_s, options.to_s)[: options.most]
     with ExitStack() as stack:
         servers = {
             work: stack.enter_context(

@@ -21,22 +21,13 @@ from collections import Counter
 from statistics import median
 from typing import Any
 
-from scripts.playing import play
-from tests.helpers.speech import recordings
-
-RATE_HZ = 16_000
+from scripts.playing import play, recordings_between
 
 
 def main() -> None:
     """Play, and print what was measured."""
     options = parse_options()
-    files = [
-        clip.path
-        for clip in recordings(options.lang)
-        if options.from_s <= clip.samples().size / RATE_HZ <= options.to_s
-    ]
-    if not files:
-        sys.exit(f"no recording of {options.from_s} to {options.to_s} s in {options.lang}")
+    files = recordings_between(options.lang, options.from_s, options.to_s)
     more = ["--url", options.url] if options.url else []
     turns, split = [], 0
     for _ in range(options.repeat):

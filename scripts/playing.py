@@ -9,6 +9,21 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from agent.audio.pcm import SAMPLE_RATE_HZ
+from tests.helpers.speech import recordings
+
+
+def recordings_between(language: str, from_s: float, to_s: float) -> list[Path]:
+    """The tests' recordings of that length; ends the script where there are none."""
+    files = [
+        clip.path
+        for clip in recordings(language)
+        if from_s <= clip.samples().size / SAMPLE_RATE_HZ <= to_s
+    ]
+    if not files:
+        sys.exit(f"no recording of {from_s} to {to_s} s in {language}")
+    return files
+
 
 def play(files: Iterable[Path], language: str, *options: str) -> list[dict[str, Any]]:
     """One conversation over all files; ends the script as `say` ended when that failed.

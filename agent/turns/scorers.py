@@ -16,8 +16,8 @@ import numpy as np
 from agent.audio.pcm import SAMPLE_RATE_HZ, Samples
 from agent.audio.whisper_mel import whisper_log_mel
 from agent.config import TurnScorerName
-from agent.errors import ConfigError, ModelStoreError
 from agent.models.store import ModelStore
+from agent.vad.scorers import one_thread_session
 
 TURN_SAMPLES = 8 * SAMPLE_RATE_HZ
 """How much of the end of a turn is looked at."""
@@ -52,20 +52,7 @@ class SmartTurnScorer(TurnScorer):
     """
 
     def __init__(self, model_path: Path) -> None:
-        try:
-            import onnxruntime as ort  # noqa: PLC0415  # an extra, and slow to import
-        except ImportError as error:
-            raise ConfigError(
-                "turns.scorer: Smart Turn needs onnxruntime: pip install 'voice-agent[small]'"
-            ) from error
-        if not model_path.is_file():
-            raise ModelStoreError(f"there is no Smart Turn model at {model_path}")
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = 1
-        options.inter_op_num_threads = 1
-        self._session = ort.InferenceSession(
-            str(model_path), options, providers=["CPUExecutionProvider"]
-        )
+        self._session = one_thread_session(model_path, "Smart Turn", setting="turns.scorer")
         # The first run is the slowest: nobody shall wait for it.
         self.score(np.zeros(TURN_SAMPLES, np.float32))
 

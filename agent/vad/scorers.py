@@ -64,6 +64,32 @@ class Scorer(ABC, Generic[StateT]):
         """
 
 
+def one_thread_session(model_path: Path, name: str, *, setting: str) -> Any:
+    """An onnxruntime session that computes on the thread that calls it.
+
+    Args:
+        model_path: The ONNX file.
+        name: Of the model, for people.
+        setting: The setting that asked for it.
+
+    Raises:
+        ConfigError: onnxruntime is not installed.
+        ModelStoreError: There is no such file.
+    """
+    try:
+        import onnxruntime as ort  # noqa: PLC0415  # an extra, and slow to import
+    except ImportError as error:
+        raise ConfigError(
+            f"{setting}: {name} needs onnxruntime: pip install 'voice-agent[small]'"
+        ) from error
+    if not model_path.is_file():
+        raise ModelStoreError(f"there is no {name} model at {model_path}")
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.inter_op_num_threads = 1
+    return ort.InferenceSession(str(model_path), options, providers=["CPUExecutionProvider"])
+
+
 @dataclass(slots=True)
 class SileroState:
     """The network's memory of one session."""
@@ -83,20 +109,7 @@ class SileroScorer(Scorer[SileroState]):
     _CONTEXT_SAMPLES = 64
 
     def __init__(self, model_path: Path) -> None:
-        try:
-            import onnxruntime as ort  # noqa: PLC0415  # an extra, and slow to import
-        except ImportError as error:
-            raise ConfigError(
-                "vad.scorer: Silero needs onnxruntime: pip install 'voice-agent[small]'"
-            ) from error
-        if not model_path.is_file():
-            raise ModelStoreError(f"there is no Silero model at {model_path}")
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = 1
-        options.inter_op_num_threads = 1
-        self._session = ort.InferenceSession(
-            str(model_path), options, providers=["CPUExecutionProvider"]
-        )
+        self._session = one_thread_session(model_path, "Silero", setting="vad.scorer")
         self._rate = np.array(SAMPLE_RATE_HZ, dtype=np.int64)
 
     def new_state(self) -> SileroState:
