@@ -13,6 +13,7 @@ import importlib.util
 import json
 import secrets
 from collections.abc import Mapping
+from contextlib import ExitStack
 from typing import Any
 
 import structlog
@@ -26,21 +27,16 @@ from agent.gateway.client_secrets import intent_of, with_secret
 from agent.gateway.guard import SECRET_IN_SCOPE
 from agent.gateway.refusals import Refusal, refuse_request
 from agent.gateway.services import SessionQuery
-from agent.gateway.serving import Call, Gateway, serve_session
+from agent.gateway.serving import Gateway, serve_session
 from agent.gateway.transport import CLOSE_POLICY
 
 MAX_OFFER_BYTES = 256 * 1024
 """An offer is some 5 kB; the rest is for the settings of a session that may come with it."""
 
-_calls_running: set[asyncio.Task[None]] = set()
-
 
 async def create_call(request: Request) -> Response:
     """`POST /v1/realtime/calls`: begin a session over WebRTC."""
     gateway: Gateway = request.app.state.gateway
-    refusal = gateway.sessions.refusal()
-    if refusal is not None:
-        return _refused(request, refusal)
     if importlib.util.find_spec("aiortc") is None:
         missing = EngineUnavailable(
             "WebRTC is not installed on this server; install voice-agent[webrtc], or use the "
@@ -50,16 +46,26 @@ async def create_call(request: Request) -> Response:
     try:
         offer, session = await _read_offer(request)
         query = _query(request, session)
-        transport = _new_transport(gateway)
-        answer = await transport.answer(offer)
     except InvalidEvent as error:
         return _refused(request, Refusal(error, 400, CLOSE_POLICY))
     except LimitExceeded as error:
         return _refused(request, Refusal(error, 413, CLOSE_POLICY))
-    call_id = f"rtc_{secrets.token_hex(12)}"
-    task = asyncio.create_task(_run_call(gateway, call_id, transport, query))
-    _calls_running.add(task)
-    task.add_done_callback(_calls_running.discard)
+    refusal = gateway.sessions.refusal()
+    if refusal is not None:
+        return _refused(request, refusal)
+    # A place is taken before anything is awaited again: others may be asking at this moment.
+    with ExitStack() as place:
+        place.enter_context(gateway.sessions.slot())
+        transport = _new_transport(gateway)
+        try:
+            answer = await transport.answer(offer)
+        except InvalidEvent as error:
+            return _refused(request, Refusal(error, 400, CLOSE_POLICY))
+        call_id = f"rtc_{secrets.token_hex(12)}"
+        gateway.calls[call_id] = transport
+        task = asyncio.create_task(_run_call(gateway, call_id, query, place.pop_all()))
+    gateway.call_tasks.add(task)
+    task.add_done_callback(gateway.call_tasks.discard)
     return Response(
         answer,
         201,
@@ -95,12 +101,12 @@ async def hang_up(request: Request) -> Response:
     return Response(status_code=200)
 
 
-async def _run_call(gateway: Gateway, call_id: str, call: Call, query: SessionQuery) -> None:
+async def _run_call(gateway: Gateway, call_id: str, query: SessionQuery, place: ExitStack) -> None:
+    """Serve a call that was answered, and give its place back."""
     session_id = f"sess_{secrets.token_hex(12)}"
-    gateway.calls[call_id] = call
-    with gateway.sessions.slot(), structlog.contextvars.bound_contextvars(session_id=session_id):
+    with place, structlog.contextvars.bound_contextvars(session_id=session_id):
         try:
-            await serve_session(gateway, session_id, call, query)
+            await serve_session(gateway, session_id, gateway.calls[call_id], query)
         finally:
             del gateway.calls[call_id]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -45,6 +46,7 @@ class Gateway:
     make_driver: DriverFactory
     client_secrets: ClientSecrets = field(default_factory=ClientSecrets)
     calls: dict[str, Call] = field(default_factory=dict)
+    call_tasks: set[asyncio.Task[None]] = field(default_factory=set)
 
 
 async def serve_session(
