@@ -67,8 +67,12 @@ async def _append(connection, samples: np.ndarray) -> None:
 
 
 async def _one_turn(connection):
-    """The transcript, the answer and its usage of the next turn."""
-    transcript, text = None, ""
+    """The transcript, the answer and its usage of the next turn.
+
+    The transcript and the answer come in any order (as on the official server): an answer that
+    was begun at the pause may be complete when the turn ends.
+    """
+    transcript, text, usage = None, "", None
     async for event in connection:
         assert event.type != "error", event
         if event.type == "conversation.item.input_audio_transcription.completed":
@@ -77,8 +81,9 @@ async def _one_turn(connection):
             text += event.delta
         elif event.type == "response.done":
             assert event.response.status == "completed"
-            assert transcript is not None
-            return transcript, text, event.response.usage
+            usage = event.response.usage
+        if transcript is not None and usage is not None:
+            return transcript, text, usage
     raise AssertionError("the connection ended")
 
 
