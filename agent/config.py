@@ -83,6 +83,7 @@ class TurnScorerName(StrEnum):
 
     AUTO = "auto"  # smart-turn where it can run
     SMART_TURN = "smart-turn"
+    MODEL = "model"  # the engine's own, where it hears
     NONE = "none"  # fixed waits
 
 

@@ -141,11 +141,16 @@ class ConversationSettings:
 
 
 class BranchKind(StrEnum):
-    """What a branch is for; it decides the prompt after the audio."""
+    """What a branch is for; it decides the prompt after the audio.
+
+    `TURN_END` asks of the open utterance how likely the speaker has finished. It gives no text;
+    its `BranchDone` has the probability.
+    """
 
     ANSWER = "answer"
     TRANSCRIPT = "transcript"
     TRANSLATION = "translation"
+    TURN_END = "turn_end"
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,11 +250,13 @@ class BranchDone:
         usage: What it cost.
         stages_ms: Where the time until the first text went, by stage name, in
             milliseconds, as far as the engine knows (`recognition`, `prompt`, …).
+        probability: Of a `TURN_END`: that the speaker has finished, in [0, 1].
     """
 
     reason: FinishReason
     usage: Usage
     stages_ms: dict[str, float] = field(default_factory=dict)
+    probability: float | None = None
 
 
 BranchPiece = TextDelta | BranchDone
@@ -288,6 +295,7 @@ class EngineInfo:
             for any.
         words_at_pauses: Whether it recognises at a pause what was said so far, so that a
             transcript of the open utterance costs nothing more then.
+        judges_turn_ends: Whether it can make `TURN_END` branches.
         languages: BCP-47 codes, without regions, of the languages it understands; None for
             any.
     """
@@ -301,6 +309,7 @@ class EngineInfo:
     translation_targets: tuple[str, ...] | None = None
     translates_open: bool = False
     words_at_pauses: bool = False
+    judges_turn_ends: bool = False
     languages: tuple[str, ...] | None = None
 
 

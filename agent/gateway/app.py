@@ -17,6 +17,7 @@ from agent.errors import ModelStoreError
 from agent.gateway.asgi import create_app
 from agent.gateway.auth import load_key
 from agent.gateway.driver import SessionDriver
+from agent.gateway.pauses import check_turn_scorer
 from agent.gateway.progress import Say, progress_lines, say_on_stdout
 from agent.gateway.server import bind, serve
 from agent.gateway.services import Services
@@ -48,6 +49,7 @@ def run(settings: Settings, say: Say = say_on_stdout) -> None:
     configure_logging(settings.log_level)
     key = load_key(settings)
     engine = select_engine(settings)
+    check_turn_scorer(settings, engine.info)
     with (
         bind(settings.host, settings.port) as listener,
         asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,

@@ -27,7 +27,7 @@ from agent.errors import EngineError, InvalidEvent
 from agent.gateway.alarm import Alarm
 from agent.gateway.engine_side import EngineSide
 from agent.gateway.inbox import AudioMessage, Inbox, Stalled
-from agent.gateway.pauses import PauseScores
+from agent.gateway.pauses import PauseScores, pause_judge
 from agent.gateway.refusals import error_event
 from agent.gateway.services import Services, SessionQuery
 from agent.gateway.session_types import conversation_session, translation_session
@@ -113,7 +113,8 @@ class SessionDriver:
             conversation, self._services, self._receive_tokens, self._log
         )
         self._stream = self._services.hub.open_stream()
-        self._pause_scores = PauseScores(self._services.turns, self._receive_turn_score)
+        judge = pause_judge(self._services, conversation)
+        self._pause_scores = PauseScores(judge, self._receive_turn_score)
         try:
             self._session.start(self._now())
             self._carry_out()

@@ -1,8 +1,8 @@
 """An engine without models that does what it is told; it runs in a real engine process too.
 
 It hears numbers: a clip whose samples all have the value `n / 1000` is the word `n`, a clip
-of silence is nothing. `n` translated is `n in` and the language. What it answers depends on
-the last user item:
+of silence is nothing. `n` translated is `n in` and the language. After the word `n` a speaker
+has finished with the probability `n / 1000`. What it answers depends on the last user item:
 
     say some words    those words, one piece each
     history           all items: `id role text` each, separated by ` | `
@@ -25,6 +25,7 @@ import os
 import signal
 import time
 from collections.abc import AsyncIterator, Awaitable, Coroutine, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -167,6 +168,8 @@ class ScriptedConversation(Conversation):
                 return self._transcribe(stream, self._heard(request.item_id))
             case BranchKind.TRANSLATION:
                 return self._translate(stream, self._heard(request.item_id))
+            case BranchKind.TURN_END:
+                return self._judge(stream, self._heard(None))
             case BranchKind.ANSWER:
                 return self._answer(stream, self._seen(request))
 
@@ -175,6 +178,14 @@ class ScriptedConversation(Conversation):
         await self._gate()
         stream.push(TextDelta(f"{heard} in {self.settings.translate_into}"))
         stream.push(done(FinishReason.STOP))
+
+    async def _judge(self, stream: BranchStream, heard: str) -> None:
+        if not heard:
+            stream.fail(EngineError("there is no open utterance to judge"))
+            return
+        await self._gate()
+        probability = int(heard.rsplit(maxsplit=1)[-1]) / 1000
+        stream.push(replace(done(FinishReason.STOP), probability=probability))
 
     async def _transcribe(self, stream: BranchStream, heard: str) -> None:
         for word in heard.split():

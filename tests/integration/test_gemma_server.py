@@ -12,6 +12,7 @@ import pytest
 pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
+import httpx2
 import soxr
 
 from agent.client import connect
@@ -41,10 +42,11 @@ FILES_OF_A_CHECKPOINT = [
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[RunningServer]:
-    """`voice-agent serve --model tests/data/tiny-gemma`, ready."""
+    """`voice-agent serve --model tests/data/tiny-gemma`, ready; the model judges pauses."""
     model = str(DATA / "tiny-gemma")
     options = ("--model", model, "--temperature", "0")
-    with running_server(*options, engine="gemma") as started:
+    judge = {"VOICE_AGENT_TURNS__SCORER": "model"}
+    with running_server(*options, engine="gemma", **judge) as started:
         yield started
 
 
@@ -80,6 +82,39 @@ async def test_spoken_digits_are_answered_and_transcribed(server: RunningServer)
     for name in names:
         heard = [str(line["transcript"]) for line in lines if Path(str(line["file"])).name == name]
         assert " ".join(heard) == SAID[name]
+
+
+async def test_the_model_judges_the_pauses_of_a_speaker(server: RunningServer) -> None:
+    detection = {"type": "semantic_vad", "eagerness": "high"}
+    settings = {"type": "realtime", "audio": {"input": {"turn_detection": detection}}}
+    before = await judged(server)
+    text = ""
+    async with connect(server.url, session=settings) as session:
+        player = Player(session.send_audio, session.input_format)
+        samples = soxr.resample(Recording(SPOKEN / "nine.wav", "").samples(), 16_000, 24_000)
+
+        async def speak() -> None:
+            await player.play(samples, paced=True)
+            await player.play_silence(2.5, paced=True)
+
+        speaking = asyncio.create_task(speak())
+        async with asyncio.timeout(60):
+            async for event in session:
+                assert event["type"] != "error", event
+                text += event["delta"] if event["type"] == "response.output_text.delta" else ""
+                if event["type"] == "response.done":
+                    break
+        await speaking
+    assert text == "You said 9."
+    assert await judged(server) > before
+
+
+async def judged(server: RunningServer) -> float:
+    """How many pauses were."""
+    async with httpx2.AsyncClient() as http:
+        metrics = (await http.get(f"{server.url}/metrics")).text
+    lines = [line for line in metrics.splitlines() if 'turn_scores_total{outcome="made"}' in line]
+    return float(lines[0].split()[-1]) if lines else 0.0
 
 
 async def test_spoken_digits_are_captioned_while_they_are_spoken(server: RunningServer) -> None:

@@ -160,6 +160,7 @@ class GemmaConversation(Conversation):
             self._teller(push),
             perf_counter(),
             is_kept=request.kind is BranchKind.ANSWER,
+            judges=request.kind is BranchKind.TURN_END,
         )
         entries = request.context or ()
         own = [entry for entry in entries if isinstance(entry, Item)]

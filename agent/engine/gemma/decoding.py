@@ -38,12 +38,14 @@ class Asked:
         tell: Takes its pieces.
         asked_s: When it was asked for, on `perf_counter`'s clock.
         is_kept: Whether its slot is kept when it has ended: it may be adopted.
+        judges: Whether it is to say how likely the speaker has finished, in one step.
     """
 
     limits: Limits
     tell: Tell
     asked_s: float
     is_kept: bool
+    judges: bool = False
 
 
 class Decoding(Row):
@@ -88,6 +90,7 @@ class Decoding(Row):
         self._begun_s: float | None = None
         self._first_s: float | None = None
         self._output_tokens = self._cached_tokens = 0
+        self._probability: float | None = None
         self._text_tokens = sum(len(part) for part in script.parts if isinstance(part, list))
         self._audio_tokens = len(self.target) - self._text_tokens
         limits = asked.limits
@@ -149,7 +152,8 @@ class Decoding(Row):
         self._leave()
 
     def _end(self, reason: FinishReason) -> None:
-        self.asked.tell(BranchDone(reason, self._usage(), self._stages_ms()))
+        done = BranchDone(reason, self._usage(), self._stages_ms(), self._probability)
+        self.asked.tell(done)
         self._leave()
 
     def _leave(self) -> None:

@@ -146,12 +146,16 @@ class Device:
                 work.row.began_s = now
         step: Callable[[Sequence[Work]], None] = getattr(self, f"_{kind.value}")
         step(works)
-        chosen = self._choose([work.row for work in works if work.predicts])
+        predicting = [work.row for work in works if work.predicts]
+        logits = self._weigh(predicting)
+        chosen = self._choose(predicting)
         for work in works:
             self._cache.advance(work.row.resident.slot, len(work.tokens))
             work.row.resident.held += work.tokens
-        for work, token in zip(works, chosen, strict=False):
-            work.row.take(token)
+        for row, token in zip(predicting, chosen, strict=True):
+            if row in logits:
+                row.weigh(logits[row])
+            row.take(token)
 
     def _prepare(self, work: Work) -> None:
         resident = work.row.resident
@@ -160,6 +164,14 @@ class Device:
             mark = resident.mark
             if mark is None or mark.length != work.row.mark_at:
                 self._residency.mark(resident)
+
+    def _weigh(self, rows: Sequence[Row]) -> dict[Row, list[float]]:
+        """What rows asked to be told of; few do."""
+        return {
+            row: self.steps.logits[place, list(row.weighed)].tolist()
+            for place, row in enumerate(rows)
+            if row.weighed
+        }
 
     def _choose(self, rows: Sequence[Row]) -> list[int]:
         if not rows:

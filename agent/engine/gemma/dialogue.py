@@ -21,6 +21,7 @@ from agent.engine.contract import (
 from agent.engine.gemma.budget import Absent
 from agent.engine.gemma.decoding import Asked, Decoding, check_fits
 from agent.engine.gemma.folding import Folding
+from agent.engine.gemma.judging import Judging
 from agent.engine.gemma.record import Clips, Record
 from agent.engine.gemma.residency import Resident, Token
 from agent.engine.gemma.rows import Row
@@ -319,7 +320,8 @@ class Dialogue:
             raise
 
     def _begin_branch(self, key: object, script: Script, asked: Asked, absent: Absent) -> None:
-        branch = Decoding(self._shop, asked, script, absent, partial(self._ended, key))
+        kind = Judging if asked.judges else Decoding
+        branch = kind(self._shop, asked, script, absent, partial(self._ended, key))
         self._branches[key] = branch
         self._start(branch)
 

@@ -63,6 +63,7 @@ class GemmaOptions:
             name,
             context_tokens=self.context_tokens,
             translates_open=True,
+            judges_turn_ends=True,
             answers_at_once=at_once,
         )
 

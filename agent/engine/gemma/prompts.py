@@ -30,6 +30,7 @@ __all__ = [
     "Token",
     "Transcript",
     "Translation",
+    "TurnEnd",
     "common_prefix",
     "split_at_clip",
 ]
@@ -83,7 +84,21 @@ class Translation:
     in_context: bool = False
 
 
-Purpose = Answer | Transcript | Translation
+@dataclass(frozen=True, slots=True)
+class TurnEnd:
+    """Whether the speaker of the last item's clips has finished: `YES` or `NO`.
+
+    The conversation before it is part of the prompt, which is an answer's as far as the clips
+    reach: what was heard is resident.
+    """
+
+    in_context: bool = True
+
+
+Purpose = Answer | Transcript | Translation | TurnEnd
+
+YES, NO = ("Yes", "yes"), ("No", "no")
+"""How the answer to `TurnEnd` may begin."""
 
 
 class PromptRenderer:
@@ -142,6 +157,10 @@ class PromptRenderer:
         text = self._template.render(messages, tools, generate=True)
         ids = self._encode(text.replace(self._placeholder, self._expanded))
         return self._expand(ids, [clip for item in items for clip in item.clips])
+
+    def first_tokens(self, words: Sequence[str]) -> tuple[int, ...]:
+        """The tokens that words begin with, each once."""
+        return tuple(dict.fromkeys(self._encode(word)[0] for word in words))
 
     def end_of_turn(self) -> int | None:
         """The token that the template writes after an assistant's words, if it is one."""
@@ -217,17 +236,26 @@ def common_prefix(one: Sequence[Hashable], other: Sequence[Hashable]) -> int:
     return same
 
 
+_TURN_END_REQUEST = (
+    "The speaker is silent now. Have they finished what they want to say, so that it is your turn "
+    "to speak? Answer yes if they have finished, no if they have only paused and will go on. "
+    "Answer with this one word only."
+)
+
+
 def language_name(language: str) -> str | None:
     """The English name of a language, from its BCP-47 code or its name; None if unknown."""
     known = find_language(language)
     return None if known is None else known.name
 
 
-def _asked(items: Sequence[PromptItem], purpose: Transcript | Translation) -> PromptItem:
+def _asked(items: Sequence[PromptItem], purpose: Transcript | Translation | TurnEnd) -> PromptItem:
     """The last item's clips with what is asked about them."""
     if not items or not items[-1].clips:
         raise ValueError("a transcript needs an item with clips, as the last one")
-    if isinstance(purpose, Translation):
+    if isinstance(purpose, TurnEnd):
+        text = _TURN_END_REQUEST
+    elif isinstance(purpose, Translation):
         text = _translation_request(purpose.source, purpose.target)
     else:
         text = _recognition_request(purpose.language)

@@ -18,7 +18,7 @@ from agent.engine.contract import (
     Truncation,
 )
 from agent.engine.gemma.budget import LEFT_SHARE, MOST_SHARE, Absent, first_kept, turn_starts
-from agent.engine.gemma.prompts import Answer, PromptItem, Transcript, Translation
+from agent.engine.gemma.prompts import Answer, PromptItem, Transcript, Translation, TurnEnd
 from agent.engine.gemma.sounds import Sound
 from agent.engine.gemma.summary import (
     KEPT_SHARE,
@@ -170,6 +170,11 @@ class Record:
             sounds = self._to_transcribe(request.item_id, open_sounds)
             script = self._scripts.of(self.settings, [spoken(sounds)], self._translation())
             return script, Absent()
+        if request.kind is BranchKind.TURN_END:
+            if not open_sounds:
+                raise EngineError("there is no open utterance to judge")
+            settings, prompts, absent = self._kept(self.settings, self.summary, present=False)
+            return self._scripts.of(settings, [*prompts, spoken(open_sounds)], TurnEnd()), absent
         settings, absent = self.settings, Absent()
         if request.instructions is not None:
             settings = replace(settings, instructions=request.instructions)

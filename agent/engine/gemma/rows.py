@@ -6,6 +6,7 @@ Pure planning: nothing here touches the device.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 
@@ -65,6 +66,7 @@ class Row(ABC):
         predicts: Whether the logits behind the last token are wanted.
         mark_at: Length at which a snapshot is taken before more is written, or None.
         draws: How a predicting row chooses its next token.
+        weighed: Tokens whose logits a predicting row is told of as well.
         urgency: Where there is no place for all in a step, lower comes first.
         served: When a step last had a place for it.
         began_s: When the step that predicted first began, on `perf_counter`'s clock.
@@ -79,12 +81,17 @@ class Row(ABC):
         self.target = target
         self.mark_at: int | None = None
         self.draws: Draws | None = None
+        self.weighed: tuple[int, ...] = ()
         self.served = 0
         self.began_s: float | None = None
 
     def take(self, token: int) -> None:
         """The token that was chosen behind the last one of `target`; only if it `predicts`."""
         raise AssertionError(f"{type(self).__name__} asked for no token")
+
+    def weigh(self, logits: Sequence[float]) -> None:
+        """The logits of `weighed`, in their order; told before `take`, if there are any."""
+        raise AssertionError(f"{type(self).__name__} asked for no logits")
 
     @abstractmethod
     def fail(self, error: EngineError) -> None:

@@ -125,6 +125,8 @@ class SmallConversation(Conversation):
         """See `Conversation.branch`."""
         stream = BranchStream()
         source: Words | str | None = None
+        if request.kind is BranchKind.TURN_END:
+            raise Unsupported("the embedded engine does not say whether a speaker has finished")
         if request.kind is BranchKind.TRANSCRIPT:
             source = self._words_to_transcribe(request.item_id)
             work = partial(_transcribe, stream, source)

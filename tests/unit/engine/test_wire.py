@@ -63,6 +63,8 @@ MESSAGES: list[wire.Request | wire.Report] = [
     wire.Piece(1, 2, TextDelta("w", Usage(text_tokens=4, dropped_items=2))),
     wire.Piece(1, 2, TextDelta("w", is_source=True)),
     wire.Piece(1, 2, BranchDone(FinishReason.CANCELLED, Usage(), {"prompt": 1.5})),
+    wire.StartBranch(1, 3, BranchRequest(BranchKind.TURN_END)),
+    wire.Piece(1, 3, BranchDone(FinishReason.STOP, Usage(), probability=0.25)),
     wire.Pong(),
 ]
 

@@ -3,11 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
+import pytest
 
-from agent.gateway.pauses import PauseScores
+from agent.config import EngineName, Settings, TurnScorerName, TurnSettings
+from agent.engine.contract import BranchKind, ConversationSettings, EngineHealth, EngineInfo
+from agent.errors import ConfigError, EngineUnavailable
+from agent.gateway.pauses import (
+    ModelJudge,
+    PauseScores,
+    SoundJudge,
+    check_turn_scorer,
+    pause_judge,
+)
+from agent.gateway.services import Services
+from agent.metrics import Metrics
 from agent.session.items import ScoreTurn
+from tests.helpers.scripted_engine import ScriptedEngine, spoken
 
 
 class SlowHub:
@@ -33,7 +48,7 @@ async def settle() -> None:
 
 async def test_an_answer_is_delivered_with_its_number():
     hub, delivered = SlowHub(), []
-    scores = PauseScores(hub, lambda *answer: delivered.append(answer))
+    scores = PauseScores(SoundJudge(hub), lambda *answer: delivered.append(answer))
     scores.start(pause(3))
     await settle()
     hub.answers[3].set_result(0.5)
@@ -43,7 +58,7 @@ async def test_an_answer_is_delivered_with_its_number():
 
 async def test_a_pause_that_is_skipped_is_not_delivered():
     hub, delivered = SlowHub(), []
-    scores = PauseScores(hub, lambda *answer: delivered.append(answer))
+    scores = PauseScores(SoundJudge(hub), lambda *answer: delivered.append(answer))
     scores.start(pause(1))
     await settle()
     hub.answers[1].set_result(None)
@@ -53,7 +68,7 @@ async def test_a_pause_that_is_skipped_is_not_delivered():
 
 async def test_only_the_last_pause_is_waited_for_and_none_after_the_end():
     hub, delivered = SlowHub(), []
-    scores = PauseScores(hub, lambda *answer: delivered.append(answer))
+    scores = PauseScores(SoundJudge(hub), lambda *answer: delivered.append(answer))
     scores.start(pause(1))
     await settle()
     scores.start(pause(2))
@@ -65,7 +80,105 @@ async def test_only_the_last_pause_is_waited_for_and_none_after_the_end():
     assert delivered == []
 
 
-async def test_without_a_hub_nothing_happens():
+async def test_without_a_judge_nothing_happens():
     scores = PauseScores(None, lambda *answer: None)
     scores.start(pause(1))
     scores.close()
+
+
+class Behind(ScriptedEngine):
+    """Has more to understand than it may have."""
+
+    @property
+    def health(self):
+        return EngineHealth(backlog_s=60.0)
+
+
+def services(engine=None, turns=None) -> Services:
+    settings = Settings(turns=TurnSettings(scorer=TurnScorerName.MODEL))
+    return Services(settings, engine or ScriptedEngine(), hub=None, metrics=Metrics(), turns=turns)
+
+
+def counted(shared: Services, outcome: str) -> float:
+    return shared.metrics.turn_scores.labels(outcome)._value.get()
+
+
+def judged_by_model(shared: Services, options=None):
+    conversation = ScriptedEngine(options).open(ConversationSettings())
+    judge = pause_judge(shared, conversation)
+    assert isinstance(judge, ModelJudge)
+    delivered = []
+    return conversation, delivered, PauseScores(judge, lambda *answer: delivered.append(answer))
+
+
+async def test_the_model_says_it_of_what_it_has_heard_at_the_pause():
+    shared = services()
+    conversation, delivered, scores = judged_by_model(shared)
+    conversation.hear(spoken(700))
+    scores.start(pause(1))
+    conversation.hear(spoken(20))  # what comes now is another matter
+    await settle()
+    assert delivered == [(1, 0.7)]
+    assert counted(shared, "made") == 1
+    assert shared.metrics.turn_score_s._sum.get() >= 0
+
+
+async def test_speech_that_goes_on_drops_the_branch(tmp_path: Path):
+    shared, gate = services(), tmp_path / "gate"
+    conversation, delivered, scores = judged_by_model(shared, {"gate": str(gate)})
+    started = []
+    branch_of = conversation.branch
+    conversation.branch = lambda request: started.append(branch_of(request)) or started[-1]
+    conversation.hear(spoken(700))
+    scores.start(pause(1))
+    scores.close()  # before it has begun to be read
+    scores.start(pause(2))
+    await settle()
+    scores.close()
+    await settle()
+    assert [branch.ended for branch in started] == [True, True]
+    assert delivered == []
+    assert counted(shared, "made") == counted(shared, "failed") == 0
+
+
+async def test_a_model_that_fails_leaves_the_fixed_wait():
+    shared = services()
+    conversation, delivered, scores = judged_by_model(shared)
+    scores.start(pause(1))  # nothing was heard
+    await settle()
+
+    def gone(request):
+        assert request.kind is BranchKind.TURN_END
+        raise EngineUnavailable("gone")
+
+    conversation.branch = gone
+    scores.start(pause(2))
+    await settle()
+    assert delivered == []
+    assert counted(shared, "failed") == 2
+
+
+async def test_an_engine_that_is_behind_is_not_asked():
+    shared = services(Behind())
+    conversation, delivered, scores = judged_by_model(shared)
+    conversation.hear(spoken(700))
+    scores.start(pause(1))
+    await settle()
+    assert delivered == []
+    assert counted(shared, "skipped") == 1
+
+
+async def test_who_judges():
+    shared, conversation = services(), ScriptedEngine().open(ConversationSettings())
+    assert isinstance(pause_judge(shared, conversation), ModelJudge)
+    shared = Services(Settings(), ScriptedEngine(), hub=None, metrics=Metrics(), turns=SlowHub())
+    assert isinstance(pause_judge(shared, conversation), SoundJudge)
+    assert pause_judge(replace(shared, turns=None), conversation) is None
+
+
+def test_a_model_that_cannot_judge_is_refused_by_name():
+    settings = Settings(turns=TurnSettings(scorer=TurnScorerName.MODEL))
+    with pytest.raises(ConfigError, match=r"turns\.scorer: .*`small` cannot say.*smart-turn"):
+        check_turn_scorer(settings, EngineInfo("small", "m"))
+    check_turn_scorer(settings, EngineInfo("gemma", "m", judges_turn_ends=True))
+    check_turn_scorer(Settings(engine=EngineName.SMALL), EngineInfo("small", "m"))

@@ -574,6 +574,14 @@ async def test_other_languages_than_english_are_refused(target: str | None) -> N
             one.branch(TRANSLATION)
 
 
+async def test_it_does_not_say_whether_a_speaker_has_finished() -> None:
+    async with engine(FakeEar(), FakeModel()) as opened:
+        one = opened()
+        one.hear(word(1))
+        with pytest.raises(Unsupported, match="whether a speaker has finished"):
+            one.branch(BranchRequest(BranchKind.TURN_END))
+
+
 async def test_speech_heard_before_it_was_to_be_translated_has_no_translation() -> None:
     async with engine(FakeEar(), FakeModel()) as opened:
         one = opened()

@@ -1,0 +1,64 @@
+"""How likely the speaker has finished: one step in a branch, of which nothing stays.
+
+The model is asked in words whether the turn is over. What it would answer is not written: the
+probability of "yes" against "no" is read from the logits behind the prompt.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+from agent.engine.contract import FinishReason
+from agent.engine.gemma.budget import Absent
+from agent.engine.gemma.decoding import Asked, Decoding
+from agent.engine.gemma.prompts import NO, YES
+from agent.engine.gemma.workshop import Script, Workshop
+from agent.errors import Unsupported
+
+
+class Judging(Decoding):
+    """A branch that reads one probability. Somebody waits for it, as for an answer.
+
+    The arguments are those of `Decoding`.
+    """
+
+    def __init__(
+        self,
+        shop: Workshop,
+        asked: Asked,
+        script: Script,
+        absent: Absent,
+        on_end: Callable[[Decoding], None],
+    ) -> None:
+        """Nothing is begun yet.
+
+        Raises:
+            ContextOverflow: As `Decoding`.
+            Unsupported: The tokenizer begins both answers with the same token.
+        """
+        yes, no = map(shop.renderer.first_tokens, (YES, NO))
+        if set(yes) & set(no):
+            raise Unsupported("the tokenizer of this model does not tell yes from no")
+        super().__init__(shop, asked, script, absent, on_end)
+        self.urgency = 0
+        self.weighed = (*yes, *no)
+        self._yes_count = len(yes)
+
+    def weigh(self, logits: Sequence[float]) -> None:
+        """See `Row.weigh`."""
+        yes, no = logits[: self._yes_count], logits[self._yes_count :]
+        self._probability = probability_of_yes(yes, no)
+
+    def _take(self, token: int) -> None:
+        del token  # what it would write is not asked for
+        self._output_tokens += 1
+        self._end(FinishReason.STOP)
+
+
+def probability_of_yes(yes: Sequence[float], no: Sequence[float]) -> float:
+    """The share of one group of answers in the probability of both, from their logits."""
+    highest = max(*yes, *no)
+    likely = math.fsum(math.exp(logit - highest) for logit in yes)
+    unlikely = math.fsum(math.exp(logit - highest) for logit in no)
+    return likely / (likely + unlikely)
