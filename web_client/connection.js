@@ -3,7 +3,7 @@
 
 import { SERVER_EVENT } from "./messages.js";
 import { fetchServerInfo } from "./server-info.js";
-import { openWebRtc } from "./transport-rtc.js";
+import { openWebRtc, webRtcIsThere } from "./transport-rtc.js";
 import { MalformedKey, openWebSocket } from "./transport-ws.js";
 
 /** @typedef {import("./messages.js").Failure} Failure */
@@ -54,6 +54,8 @@ export class Connection {
   constructor(server, kind, handlers) {
     this.server = server;
     this.kind = kind;
+    /** Why another kind is used than was asked for. @type {Failure | null} */
+    this.notice = null;
     /** @type {MediaStream | null} */
     this.microphone = null;
     this.handlers = handlers;
@@ -70,6 +72,7 @@ export class Connection {
   connect() {
     if (this.transport) return;
     clearTimeout(this.retryTimer);
+    if (this.kind === "webrtc" && !webRtcIsThere()) this.#fallBack();
     this.#setStatus("connecting", this.status.failure);
     /** @type {Transport} */
     let transport;
@@ -155,20 +158,33 @@ export class Connection {
     const hadSession = this.status.state === "open";
     // Events of a session that is over must not be answered while the reason is looked up.
     if (hadSession) this.#setStatus("connecting", null);
-    let failure = ending.opened
-      ? failureOfClose(ending.code, hadSession)
-      : await this.#failureOfRefusal();
+    let failure = ending.failure;
+    if (!failure) {
+      failure = ending.opened
+        ? failureOfClose(ending.code, hadSession)
+        : await this.#failureOfRefusal();
+    }
     if (failure === "key-wrong" && !this.key) failure = "key-missing";
     if (this.transport !== transport) return;
     this.transport = null;
-    if (FINAL.has(failure)) this.#setStatus("stopped", failure);
+    if (failure === "webrtc-blocked") {
+      this.#fallBack();
+      this.connect();
+    } else if (FINAL.has(failure)) this.#setStatus("stopped", failure);
     else this.#retryLater(failure);
+  }
+
+  /** A WebSocket gets through wherever the page itself did. */
+  #fallBack() {
+    this.kind = "websocket";
+    this.notice = "webrtc-blocked";
   }
 
   /** @returns {Promise<Failure>} */
   async #failureOfRefusal() {
     const { failure } = await fetchServerInfo(this.server, this.key);
-    return failure ?? "server-refused";
+    // Over HTTP the server answers: what was refused is the other way.
+    return failure ?? (this.kind === "webrtc" ? "webrtc-blocked" : "server-refused");
   }
 
   /** @param {Failure} failure */

@@ -1,6 +1,8 @@
 // @ts-check
 /** Keeps the server's key as long as the tab lives, where the browser allows it. */
 
+import { storage } from "./storage.js";
+
 const PREFIX = "voice-agent-key ";
 
 /**
@@ -8,7 +10,7 @@ const PREFIX = "voice-agent-key ";
  * @returns {string} empty when there is none
  */
 export function loadKey(server) {
-  return storage()?.getItem(PREFIX + server.origin) ?? "";
+  return storage("sessionStorage")?.getItem(PREFIX + server.origin) ?? "";
 }
 
 /**
@@ -16,15 +18,5 @@ export function loadKey(server) {
  * @param {string} key
  */
 export function saveKey(server, key) {
-  storage()?.setItem(PREFIX + server.origin, key);
-}
-
-/** The tab's storage; null where cookies are blocked, which makes even looking at it throw. */
-function storage() {
-  try {
-    return window.sessionStorage;
-  } catch (error) {
-    if (error instanceof DOMException && error.name === "SecurityError") return null;
-    throw error;
-  }
+  storage("sessionStorage")?.setItem(PREFIX + server.origin, key);
 }

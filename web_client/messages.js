@@ -8,6 +8,8 @@
 /** Events this page sends. */
 export const CLIENT_EVENT = Object.freeze({
   sessionUpdate: "session.update",
+  audioCommit: "input_audio_buffer.commit",
+  audioClear: "input_audio_buffer.clear",
   itemCreate: "conversation.item.create",
   responseCreate: "response.create",
   responseCancel: "response.cancel",
@@ -39,7 +41,13 @@ export const EXTENSION_EVENT = Object.freeze({
 });
 
 /** Error codes that are no news to a person: two sides acted at the same moment. */
-export const HARMLESS_ERROR_CODES = Object.freeze(["response_cancel_not_active"]);
+export const HARMLESS_ERROR_CODES = Object.freeze([
+  "response_cancel_not_active",
+  "input_audio_buffer_commit_empty",
+]);
+
+/** What the server says right before it ends a session at a limit. */
+export const EXPIRED_ERROR_CODE = "session_expired";
 
 /**
  * What went wrong, and what to do about it.
@@ -59,6 +67,8 @@ export const FAILURE = Object.freeze({
     "The microphone does not start; another program may be using it. Close that program, then " +
     "press the button again.",
   "microphone-lost": "The microphone was disconnected. Connect it, then press the button again.",
+  "microphone-changed":
+    "The microphone was disconnected; another one is used now. Choose below which one to use.",
   "microphone-silent":
     "The microphone gives no sound at all. Is it muted, or is another microphone chosen in the " +
     "system's settings?",
@@ -67,6 +77,9 @@ export const FAILURE = Object.freeze({
     "Chrome, Edge, Firefox or Safari. Typing works.",
   "worklet-failed":
     "Recording could not be started because a part of this page did not load. Reload the page.",
+  "webrtc-blocked":
+    "WebRTC does not get through to the server, so the page uses a WebSocket, which works as well. " +
+    "If WebRTC is wanted, allow UDP between this device and the server, or set a TURN server.",
   "server-gone": "The server does not answer. Check that it is running and reachable.",
   "server-restarting":
     "The server is shutting down or starting again. This page connects as soon as it is back.",
@@ -106,12 +119,29 @@ export const TEXT = Object.freeze({
     idle: "Microphone is off",
     starting: "Starting the microphone",
     listening: "Listening",
+    waiting: "Ready",
+    muted: "Muted",
     hearing: "Hearing you",
     thinking: "Thinking",
     answering: "Answering",
   }),
   microphoneHint: "Press the round button and speak.",
-  notSentHint: "What you say now is not sent.",
+  notSentHint: "What you say now is not sent. Wait until it says “Listening”.",
+  keptHint: "You can speak: it is sent as soon as the page is connected.",
+  trimmedHint: "Only the last 30 s of what you say are kept until the page is connected.",
+  pushToTalk: "Push to talk",
+  pushToTalkHint: "Hold the round button or the space bar while you speak.",
+  holdToTalk: "Hold to talk",
+  microphone: "Microphone",
+  microphoneOff: "Microphone off",
+  mute: "Mute",
+  unmute: "Unmute",
+  mutedHint: "Nobody hears you until you press “Unmute”.",
+  copy: "Copy",
+  copied: "Copied",
+  notCopied: "Not allowed",
+  save: "Save",
+  tools: "Microphone and conversation",
   talk: "Start talking",
   stopTalking: "Stop the microphone",
   stopAnswer: "Stop answer",
@@ -128,6 +158,7 @@ export const TEXT = Object.freeze({
   retryNow: "Try now",
   startAgain: "Start a new conversation",
   newConversation: "New conversation. What is above is not remembered.",
+  sameConversation: "Connected again. The conversation goes on.",
   you: "You",
   agent: "Agent",
   speaking: "Speaking …",

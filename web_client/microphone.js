@@ -45,13 +45,14 @@ export class Microphone {
    * Ask for the microphone and start it; call it from a click.
    *
    * @param {MicrophoneHandlers} handlers
+   * @param {string} [deviceId] which one, if it is there; the system's choice otherwise
    * @returns {Promise<Microphone>}
    * @throws {MicrophoneError}
    */
-  static async start(handlers) {
+  static async start(handlers, deviceId = "") {
     const obstacle = microphoneObstacle();
     if (obstacle) throw new MicrophoneError(obstacle);
-    const stream = await openStream();
+    const stream = await openStream(deviceId);
     // A call that carries the stream itself must not lose what is said while the rest loads.
     handlers.onStream(stream);
     /** @type {AudioContext | null} */
@@ -80,6 +81,7 @@ export class Microphone {
   constructor(stream, context, source, handlers) {
     this.stream = stream;
     this.context = context;
+    this.isMuted = false;
     const resampler =
       context.sampleRate === WIRE_RATE_HZ ? null : new Resampler(context.sampleRate, WIRE_RATE_HZ);
     const pieceSamples = Math.round((context.sampleRate * PIECE_MS) / 1000);
@@ -95,7 +97,7 @@ export class Microphone {
       const samples = resampler ? resampler.process(message.data) : message.data;
       handlers.onPiece(toPcm16(samples), meterLevel(samples));
       if (message.data.some((sample) => sample !== 0)) silentMs = -Infinity;
-      silentMs += PIECE_MS;
+      if (!this.isMuted) silentMs += PIECE_MS;
       if (silentMs === SILENT_AFTER_MS) handlers.onSilent();
     };
     for (const track of stream.getAudioTracks()) {
@@ -105,6 +107,17 @@ export class Microphone {
       };
     }
     source.connect(this.node);
+  }
+
+  /** Which device it is; empty where the browser does not tell. */
+  get deviceId() {
+    return this.stream.getAudioTracks()[0]?.getSettings().deviceId ?? "";
+  }
+
+  /** @param {boolean} isMuted silence comes instead of sound */
+  mute(isMuted) {
+    this.isMuted = isMuted;
+    for (const track of this.stream.getAudioTracks()) track.enabled = !isMuted;
   }
 
   /** Stop and free the device; harmless when stopped already. */
@@ -120,10 +133,11 @@ export class Microphone {
 }
 
 /**
+ * @param {string} deviceId empty for the system's choice
  * @returns {Promise<MediaStream>}
  * @throws {MicrophoneError}
  */
-async function openStream() {
+async function openStream(deviceId) {
   try {
     return await navigator.mediaDevices.getUserMedia({
       audio: {
@@ -131,6 +145,7 @@ async function openStream() {
         echoCancellation: true,
         noiseSuppression: true,
         autoGainControl: true,
+        ...(deviceId ? { deviceId: { ideal: deviceId } } : {}),
       },
     });
   } catch (error) {

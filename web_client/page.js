@@ -4,3 +4,5 @@
 const transport = new URLSearchParams(location.search).get("transport");
 if (transport) document.querySelector("voice-agent")?.setAttribute("transport", transport);
 await import("./main.js");
+
+export {};

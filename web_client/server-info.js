@@ -35,10 +35,10 @@ export async function fetchServerInfo(server, key) {
 }
 
 /**
- * @param {number} status
+ * @param {number} status of an answer that is no success
  * @returns {Failure}
  */
-function failureOfStatus(status) {
+export function failureOfStatus(status) {
   switch (status) {
     case 401:
       return "key-wrong";

@@ -6,7 +6,7 @@
  * changes the one it was given. Unknown events change nothing.
  */
 
-import { EXTENSION_EVENT, HARMLESS_ERROR_CODES, SERVER_EVENT } from "./messages.js";
+import { EXTENSION_EVENT, HARMLESS_ERROR_CODES, SERVER_EVENT, TEXT } from "./messages.js";
 
 /** Older entries are dropped, so that a page that is never closed stays small. */
 export const MAX_ENTRIES = 200;
@@ -53,7 +53,10 @@ export const MAX_ENTRIES = 200;
  * @property {string} error what the server complained about last, or empty
  * @property {{reason: string, remainingS: number} | null} expiry the server ends the session
  *   soon, and why
- * @property {number} conversations how many were begun on this page
+ * @property {number} conversations how many sessions were begun on this page
+ * @property {boolean} continues the next session is told what was said in this one
+ * @property {boolean} unanswered what was said last was being answered when the connection broke,
+ *   and nothing of the answer had come
  */
 
 /** @type {SessionState} */
@@ -65,6 +68,8 @@ export const INITIAL = Object.freeze({
   error: "",
   expiry: null,
   conversations: 0,
+  continues: true,
+  unanswered: false,
 });
 
 /**
@@ -84,13 +89,16 @@ export function activityOf(state) {
  * The connection is gone, and with it all that was on its way.
  *
  * @param {SessionState} state
+ * @param {boolean} continues the next session is to go on with this conversation
  * @returns {SessionState}
  */
-export function disconnect(state) {
+export function disconnect(state, continues = true) {
   const entries = state.entries
     .map((entry) => (isOpen(entry) ? { ...entry, status: /** @type {const} */ ("lost") } : entry))
     .filter((entry) => entry.status !== "lost" || entry.role === "user" || entry.text);
-  return { ...INITIAL, entries, conversations: state.conversations };
+  const isCut = state.response !== null && !state.response.hasText;
+  const unanswered = state.unanswered || (isCut && entries.at(-1)?.role === "user");
+  return { ...INITIAL, entries, conversations: state.conversations, continues, unanswered };
 }
 
 /**
@@ -120,7 +128,7 @@ const REDUCERS = {
     turnEndedAtMs: nowMs,
   }),
 
-  [SERVER_EVENT.itemAdded]: (state, { item }) => addItem(state, item),
+  [SERVER_EVENT.itemAdded]: (state, { item }, nowMs) => addItem(state, item, nowMs),
 
   [SERVER_EVENT.itemDeleted]: (state, event) => ({
     ...state,
@@ -222,10 +230,14 @@ function append(state, id, delta) {
  */
 function beginConversation(state) {
   const conversations = state.conversations + 1;
-  const begun = { ...disconnect(state), conversations };
+  const begun = { ...disconnect(state), conversations, unanswered: false };
   if (begun.entries.length === 0) return begun;
-  const divider = userEntry(`conversation-${conversations}`, "", "done");
-  return add(begun, { ...divider, role: "divider" });
+  const text = state.continues ? TEXT.sameConversation : TEXT.newConversation;
+  const divider = userEntry(`conversation-${conversations}`, text, "done");
+  // After a server that came and went several times, one line says it.
+  const isRepeated = begun.entries.at(-1)?.role === "divider";
+  const entries = isRepeated ? begun.entries.slice(0, -1) : begun.entries;
+  return add({ ...begun, entries }, { ...divider, role: "divider" });
 }
 
 /**
@@ -233,11 +245,15 @@ function beginConversation(state) {
  *
  * @param {SessionState} state
  * @param {any} item
+ * @param {number} nowMs
  */
-function addItem(state, item) {
+function addItem(state, item, nowMs) {
   if (item.type !== "message" || item.role !== "user") return state;
   const typed = item.content.filter((/** @type {any} */ part) => part.type === "input_text");
-  if (typed.length === 0) return add(state, userEntry(item.id, "", "recognising"));
+  if (typed.length === 0) {
+    const begun = add(state, userEntry(item.id, "", "recognising"));
+    return begun === state ? state : { ...begun, turnEndedAtMs: nowMs };
+  }
   const text = typed.map((/** @type {any} */ part) => part.text).join("\n");
   return add(state, userEntry(item.id, text, "done"));
 }

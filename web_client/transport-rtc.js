@@ -1,6 +1,10 @@
 // @ts-check
 /** The Realtime protocol over WebRTC: events in a data channel, the microphone as a track. */
 
+import { EXPIRED_ERROR_CODE, SERVER_EVENT } from "./messages.js";
+import { failureOfStatus } from "./server-info.js";
+
+/** @typedef {import("./messages.js").Failure} Failure */
 /** @typedef {import("./transport-ws.js").Transport} Transport */
 /** @typedef {import("./transport-ws.js").TransportHandlers} TransportHandlers */
 
@@ -9,6 +13,32 @@ const CHANNEL = "oai-events";
 const GONE_CODE = 1006;
 /** A connection that has lost its way gets so long to find it again. */
 const LOST_AFTER_MS = 4_000;
+/** From the server's answer to the first event; without obstacles it is a fraction of a second. */
+const CONNECT_WITHIN_MS = 10_000;
+
+/** Why a call was refused, by the server's error code. */
+const FAILURE_OF_CODE = new Map(
+  /** @type {[string, Failure][]} */ ([
+    ["session_limit_reached", "server-full"],
+    ["shutting_down", "server-restarting"],
+    ["engine_failed", "engine-failed"],
+    ["engine_unavailable", "engine-starting"],
+  ]),
+);
+
+/** The call did not come about; `failure` names the sentence to show. */
+class CallRefused extends Error {
+  /** @param {Failure} failure */
+  constructor(failure) {
+    super(failure);
+    this.failure = failure;
+  }
+}
+
+/** Whether this browser makes WebRTC connections at all; some policies take it away. */
+export function webRtcIsThere() {
+  return typeof RTCPeerConnection === "function";
+}
 
 /**
  * Open a call.
@@ -29,33 +59,59 @@ export function openWebRtc(url, key, handlers) {
   let over = false;
   let lostTimer = 0;
 
+  /** @type {Failure | undefined} */
+  let failure;
+
   const finish = () => {
     over = true;
     clearTimeout(lostTimer);
+    clearTimeout(connectTimer);
     peer.close();
   };
   const end = () => {
     if (over) return;
     finish();
-    handlers.onEnded({ code: GONE_CODE, reason: "", opened });
+    handlers.onEnded({ code: GONE_CODE, reason: "", opened, failure });
   };
+  const endBlocked = () => {
+    failure = "webrtc-blocked";
+    end();
+  };
+  let connectTimer = 0;
 
   channel.onopen = () => {
     opened = true;
+    clearTimeout(connectTimer);
   };
   channel.onmessage = (message) => {
-    if (!over) handlers.onEvent(JSON.parse(message.data));
+    if (over) return;
+    const event = JSON.parse(message.data);
+    // There are no close codes: this error says that the end is no accident.
+    if (event.type === SERVER_EVENT.error && event.error.code === EXPIRED_ERROR_CODE) {
+      failure = "session-ended";
+    }
+    handlers.onEvent(event);
   };
   channel.onclose = end;
   peer.onconnectionstatechange = () => {
     clearTimeout(lostTimer);
-    if (peer.connectionState === "failed") end();
-    else if (peer.connectionState === "disconnected") lostTimer = setTimeout(end, LOST_AFTER_MS);
+    if (peer.connectionState === "failed") {
+      if (opened) end();
+      else endBlocked();
+    } else if (peer.connectionState === "disconnected") {
+      lostTimer = setTimeout(end, LOST_AFTER_MS);
+    }
   };
-  connect(peer, url, key).catch((error) => {
-    console.info("the call was not answered", error);
-    end();
-  });
+  connect(peer, url, key).then(
+    () => {
+      if (!opened && !over) connectTimer = setTimeout(endBlocked, CONNECT_WITHIN_MS);
+    },
+    (error) => {
+      console.info("the call was not answered", error);
+      if (error instanceof CallRefused) failure = error.failure;
+      end();
+    },
+  );
 
   return {
     sendEvent: (event) => {
@@ -86,8 +142,20 @@ async function connect(peer, url, key) {
     headers,
     body: peer.localDescription?.sdp ?? "",
   });
-  if (answer.status !== 201) throw new Error(`the server answered ${answer.status}`);
+  if (answer.status !== 201) throw new CallRefused(await failureOfAnswer(answer));
   await peer.setRemoteDescription({ type: "answer", sdp: await answer.text() });
+}
+
+/**
+ * @param {Response} answer
+ * @returns {Promise<Failure>}
+ */
+async function failureOfAnswer(answer) {
+  // What answers may be a proxy, in any words.
+  const body = await answer.json().catch(() => null);
+  // Without WebRTC (501), or with none that understands this browser (400), there is a WebSocket.
+  if (answer.status === 501 || answer.status === 400) return "webrtc-blocked";
+  return FAILURE_OF_CODE.get(body?.error?.code) ?? failureOfStatus(answer.status);
 }
 
 /**

@@ -3,6 +3,8 @@
 
 import { WIRE_RATE_HZ } from "./pcm.js";
 
+/** @typedef {import("./messages.js").Failure} Failure */
+
 const SUBPROTOCOL = "realtime";
 /** A browser cannot set headers on a WebSocket: the key travels as a second subprotocol. */
 const KEY_SUBPROTOCOL = "openai-insecure-api-key.";
@@ -15,6 +17,7 @@ const BYTES_PER_MS = (WIRE_RATE_HZ * 2) / 1000;
  * @property {number} code close code; 1006 when the server vanished or refused to open
  * @property {string} reason
  * @property {boolean} opened false when it never was open
+ * @property {Failure} [failure] why, where that is known better than by the code
  */
 
 /**

@@ -4,6 +4,8 @@
 import { button, element, icon, setText } from "./dom.js";
 import { FAILURE, TEXT, expiryText, retryText } from "./messages.js";
 import { createEntryList } from "./view-entries.js";
+import { createTalkButton } from "./view-talk.js";
+import { createTools } from "./view-tools.js";
 
 /** @typedef {import("./messages.js").Failure} Failure */
 /** @typedef {keyof typeof TEXT.activity} Activity */
@@ -15,8 +17,15 @@ import { createEntryList } from "./view-entries.js";
  * @property {import("./session.js").SessionState} session
  * @property {import("./connection.js").ConnectionStatus} connection
  * @property {Activity} activity
+ * @property {import("./conversation.js").Turns} turns
+ * @property {boolean} isTalking the button is held down
+ * @property {"kept" | "trimmed" | "lost"} speechWhileOffline what becomes of it
+ * @property {Failure | null} transportNotice why another transport is used
  * @property {boolean} microphoneIsOn
  * @property {Failure | null} microphoneFailure
+ * @property {boolean} microphoneIsMuted
+ * @property {readonly import("./devices.js").Device[]} microphones to choose from
+ * @property {string} microphoneId the one that is used
  * @property {boolean} networkIsSlow
  * @property {string} note about the engine's quality, or empty
  * @property {number} nowMs on the clock of the connection's `retryAtMs`
@@ -27,16 +36,20 @@ import { createEntryList } from "./view-entries.js";
  *
  * @typedef {object} Actions
  * @property {() => void} toggleMicrophone
+ * @property {() => void} startTalking the button is held down
+ * @property {() => void} stopTalking the button is let go
+ * @property {(turns: import("./conversation.js").Turns) => void} setTurns
+ * @property {(id: string) => void} chooseMicrophone
+ * @property {(isMuted: boolean) => void} mute
+ * @property {() => Promise<boolean>} copy false when the browser does not allow it
+ * @property {() => void} save
  * @property {(text: string) => boolean} sendText false when it cannot be sent now
  * @property {() => void} stopAnswer
  * @property {() => void} connect
  * @property {(key: string) => void} useKey
  */
 
-const STYLESHEETS = ["./voice-agent.css", "./view-entries.css"];
-const MICROPHONE_PATH =
-  "M12 15a4 4 0 0 0 4-4V6a4 4 0 0 0-8 0v5a4 4 0 0 0 4 4zM5 11a7 7 0 0 0 14 0M12 18v4M8.5 22h7";
-const STOP_PATH = "M7 7h10v10H7z";
+const STYLESHEETS = ["./voice-agent.css", "./view-entries.css", "./view-tools.css"];
 const SEND_PATH = "M12 20V5M5.5 11.5 12 5l6.5 6.5";
 const KEY_FAILURES = new Set(["key-missing", "key-wrong", "key-malformed"]);
 
@@ -49,12 +62,13 @@ export function createView(root, actions) {
   const entries = createEntryList();
   const notices = createNotices(actions);
   const dock = createDock(actions);
+  const tools = createTools(actions);
   const shell = element(
     "div",
     { className: "shell", hidden: true },
     header.node,
     entries.node,
-    element("footer", { className: "dock" }, notices.node, dock.node),
+    element("footer", { className: "dock" }, notices.node, dock.node, tools.node),
   );
   shell.addEventListener("keydown", (event) => {
     if (event.key === "Escape") actions.stopAnswer();
@@ -72,6 +86,7 @@ export function createView(root, actions) {
       entries.render(model.session.entries);
       notices.render(model);
       dock.render(model);
+      tools.render(model);
     },
     /** @param {number} level 0 … 1 */
     setLevel: dock.setLevel,
@@ -129,12 +144,13 @@ function createNotices(actions) {
   const keyForm = createKeyForm(actions);
   connection.node.append(countdown, retry, again, keyForm);
   const microphone = createNotice();
+  const transport = createNotice();
   const network = createNotice();
   const server = createNotice();
   const node = element(
     "div",
     { className: "notices" },
-    ...[connection, microphone, network, server].map((notice) => notice.node),
+    ...[connection, transport, microphone, network, server].map((notice) => notice.node),
   );
   return {
     node,
@@ -148,6 +164,7 @@ function createNotices(actions) {
       again.hidden = failure !== "session-ended";
       keyForm.hidden = state !== "stopped" || !KEY_FAILURES.has(failure ?? "");
       microphone.show(model.microphoneFailure ? FAILURE[model.microphoneFailure] : "");
+      transport.show(model.transportNotice ? FAILURE[model.transportNotice] : "");
       network.show(model.networkIsSlow ? FAILURE["network-slow"] : "");
       const { error, expiry } = model.session;
       server.show(error || (expiry ? expiryText(expiry) : ""));
@@ -189,8 +206,7 @@ function createKeyForm(actions) {
 
 /** @param {Actions} actions */
 function createDock(actions) {
-  const talk = button("", actions.toggleMicrophone, "talk");
-  talk.append(icon(MICROPHONE_PATH, "start"), icon(STOP_PATH, "stop"));
+  const talk = createTalkButton(actions);
   const state = element("p", { className: "activity", role: "status" });
   const hint = element("p", { className: "hint" });
   const meter = createMeter();
@@ -199,7 +215,7 @@ function createDock(actions) {
   const node = element(
     "div",
     { className: "controls" },
-    talk,
+    talk.node,
     element("div", { className: "state" }, state, hint, meter.node),
     stop,
     composer.node,
@@ -207,15 +223,12 @@ function createDock(actions) {
   return {
     node,
     /** @param {Model} model */
-    render({ activity, microphoneIsOn, microphoneFailure, session }) {
+    render(model) {
+      const { activity, microphoneIsOn, session } = model;
       setText(state, TEXT.activity[activity]);
-      talk.setAttribute("aria-label", microphoneIsOn ? TEXT.stopTalking : TEXT.talk);
-      talk.title = microphoneIsOn ? TEXT.stopTalking : TEXT.talk;
-      // Not `disabled`: that would take the keyboard's focus away.
-      talk.setAttribute("aria-disabled", String(activity === "starting"));
-      const isLost = microphoneIsOn && activity === "offline";
-      const invites = activity === "idle" && microphoneFailure === null;
-      setText(hint, isLost ? TEXT.notSentHint : invites ? TEXT.microphoneHint : "");
+      talk.render(model);
+      setText(hint, hintOf(model));
+      const isLost = activity === "offline" && model.speechWhileOffline === "lost";
       meter.node.hidden = !microphoneIsOn || isLost;
       stop.hidden = session.response === null;
       composer.setEnabled(session.ready);
@@ -227,6 +240,17 @@ function createDock(actions) {
     },
   };
 }
+
+/** @param {Model} model */
+function hintOf({ activity, turns, speechWhileOffline, microphoneIsOn, microphoneFailure }) {
+  if (activity === "offline") return microphoneIsOn ? OFFLINE_HINT[speechWhileOffline] : "";
+  if (activity === "muted") return TEXT.mutedHint;
+  if (activity !== "idle" && activity !== "waiting") return "";
+  if (microphoneFailure !== null && !microphoneIsOn) return "";
+  return turns === "push-to-talk" ? TEXT.pushToTalkHint : TEXT.microphoneHint;
+}
+
+const OFFLINE_HINT = { kept: TEXT.keptHint, trimmed: TEXT.trimmedHint, lost: TEXT.notSentHint };
 
 function createMeter() {
   const node = element("div", { className: "meter", role: "meter", hidden: true });

@@ -1,52 +1,54 @@
 // @ts-check
 /**
- * The custom element `<voice-agent>`: joins microphone, connection, conversation and view.
+ * The custom element `<voice-agent>`: joins microphone, conversation and view.
  *
  * Attribute `server`: address of the server, by default the one the page came from.
  * Attribute `transport`: `websocket` (by default) or `webrtc`.
+ * Attribute `turns`: `hands-free` (by default) or `push-to-talk`.
  */
 
-import { Connection } from "./connection.js";
+import { Conversation } from "./conversation.js";
 import { loadKey, saveKey } from "./key-store.js";
-import { CLIENT_EVENT, SERVER_EVENT } from "./messages.js";
-import { Microphone, MicrophoneError, microphoneObstacle } from "./microphone.js";
-import { WIRE_RATE_HZ } from "./pcm.js";
+import { MicrophoneControl } from "./microphone-control.js";
 import { fetchServerInfo } from "./server-info.js";
-import { INITIAL, activityOf, disconnect, reduce } from "./session.js";
+import { INITIAL, activityOf } from "./session.js";
+import { talkWithSpace } from "./space-key.js";
+import { conversationText } from "./transcript.js";
 import { createView } from "./view.js";
 
 /** @typedef {import("./connection.js").ConnectionStatus} ConnectionStatus */
-/** @typedef {import("./messages.js").Failure} Failure */
+/** @typedef {import("./conversation.js").Turns} Turns */
 
 const COUNTDOWN_MS = 500;
-
-/** What this page needs of a session; everything else is the server's choice. */
-const SESSION = {
-  type: "realtime",
-  output_modalities: ["text"],
-  audio: {
-    input: { format: { type: "audio/pcm", rate: WIRE_RATE_HZ }, transcription: {} },
-  },
-};
+const FILE_NAME = "conversation.txt";
 
 /** Speech in, answers out, as one element. */
 export class VoiceAgent extends HTMLElement {
   #view = createView(this.attachShadow({ mode: "open" }), {
     toggleMicrophone: () => void this.#toggleMicrophone(),
-    sendText: (text) => this.#sendText(text),
-    stopAnswer: () => this.#connection?.sendEvent({ type: CLIENT_EVENT.responseCancel }),
-    connect: () => this.#connection?.connect(),
+    startTalking: () => void this.#startTalking(),
+    stopTalking: () => this.#conversation?.stopTalking(),
+    setTurns: (turns) => this.#setTurns(turns),
+    chooseMicrophone: (id) => void this.#microphone.choose(id),
+    mute: (isMuted) => this.#microphone.mute(isMuted),
+    copy: () => this.copyConversation(),
+    save: () => this.saveConversation(),
+    sendText: (text) => this.#conversation?.sendText(text) ?? false,
+    stopAnswer: () => this.#conversation?.cancelAnswer(),
+    connect: () => this.#conversation?.connect(),
     useKey: (key) => this.#useKey(key),
   });
-  #session = INITIAL;
-  /** @type {Connection | null} */
-  #connection = null;
-  /** @type {Microphone | null} */
-  #microphone = null;
-  #microphoneStarting = false;
-  /** @type {Failure | null} */
-  #microphoneFailure = null;
-  #networkIsSlow = false;
+  #microphone = new MicrophoneControl({
+    onChange: () => this.#update(),
+    onStream: (stream) => this.#conversation?.useMicrophone(stream),
+    onPiece: (pcm, level) => {
+      this.#view.setLevel(level);
+      this.#conversation?.hear(pcm);
+    },
+  });
+  /** @type {Conversation | null} */
+  #conversation = null;
+  #space = new AbortController();
   #note = "";
   #frame = 0;
   #countdown = 0;
@@ -55,21 +57,58 @@ export class VoiceAgent extends HTMLElement {
   connectedCallback() {
     const server = new URL(this.getAttribute("server") ?? "/", document.baseURI);
     const kind = this.getAttribute("transport") === "webrtc" ? "webrtc" : "websocket";
-    const connection = new Connection(server, kind, {
+    const conversation = new Conversation(server, kind, {
+      onChange: () => this.#update(),
       onStatus: (status) => this.#onStatus(status),
-      onEvent: (event) => this.#onEvent(event),
     });
-    connection.key = loadKey(server);
-    this.#connection = connection;
-    this.#microphoneFailure = microphoneObstacle();
-    connection.connect();
+    conversation.connection.key = loadKey(server);
+    this.#conversation = conversation;
+    if (this.getAttribute("turns") === "push-to-talk") conversation.setTurns("push-to-talk");
+    this.#microphone.watch();
+    this.#space = talkWithSpace({
+      isWanted: () => this.#conversation?.turns === "push-to-talk",
+      onDown: () => void this.#startTalking(),
+      onUp: () => this.#conversation?.stopTalking(),
+    });
+    conversation.connect();
   }
 
   /** Called by the browser when the element leaves its page. */
   disconnectedCallback() {
-    void this.#stopMicrophone();
-    this.#connection?.close();
-    this.#connection = null;
+    this.#space.abort();
+    void this.#microphone.unwatch();
+    this.#conversation?.close();
+    this.#conversation = null;
+  }
+
+  /** What was said so far, as text; empty when it is nothing. */
+  get conversationText() {
+    return conversationText(this.#conversation?.state.entries ?? []);
+  }
+
+  /**
+   * Put the conversation into the clipboard.
+   *
+   * @returns {Promise<boolean>} false where the browser does not allow it
+   */
+  async copyConversation() {
+    try {
+      await navigator.clipboard.writeText(this.conversationText);
+      return true;
+    } catch (error) {
+      console.info("the browser does not allow copying", error);
+      return false;
+    }
+  }
+
+  /** Save the conversation as a text file, where the browser puts downloads. */
+  saveConversation() {
+    const url = URL.createObjectURL(new Blob([this.conversationText], { type: "text/plain" }));
+    const link = document.createElement("a");
+    link.href = url;
+    link.download = FILE_NAME;
+    link.click();
+    URL.revokeObjectURL(url);
   }
 
   /** @param {ConnectionStatus} status */
@@ -78,14 +117,12 @@ export class VoiceAgent extends HTMLElement {
     if (status.state === "waiting") {
       this.#countdown = setInterval(() => this.#update(), COUNTDOWN_MS);
     }
-    if (status.state !== "open") this.#session = disconnect(this.#session);
-    else void this.#loadNote();
-    if (status.state === "stopped") void this.#stopMicrophone();
-    this.#update();
+    if (status.state === "open") void this.#loadNote();
+    if (status.state === "stopped") void this.#microphone.stop();
   }
 
   async #loadNote() {
-    const connection = this.#connection;
+    const connection = this.#conversation?.connection;
     if (!connection) return;
     const info = await fetchServerInfo(connection.server, connection.key);
     if (info.failure) return; // The connection finds out by itself, and says so.
@@ -93,101 +130,35 @@ export class VoiceAgent extends HTMLElement {
     this.#update();
   }
 
-  /** @param {any} event */
-  #onEvent(event) {
-    this.#session = reduce(this.#session, event, performance.now());
-    if (event.type === SERVER_EVENT.sessionCreated) {
-      this.#connection?.sendEvent({ type: CLIENT_EVENT.sessionUpdate, session: SESSION });
-    }
-    this.#update();
-  }
-
   async #toggleMicrophone() {
-    if (this.#microphoneStarting) return;
-    if (this.#microphone) {
-      await this.#stopMicrophone();
-      return;
-    }
-    this.#microphoneStarting = true;
-    this.#microphoneFailure = null;
-    this.#connection?.connect();
-    this.#update();
-    try {
-      this.#microphone = await Microphone.start({
-        onStream: (stream) => this.#connection?.useMicrophone(stream),
-        onPiece: (pcm, level) => this.#onPiece(pcm, level),
-        onSilent: () => this.#failMicrophone("microphone-silent"),
-        onLost: () => {
-          this.#microphone = null;
-          this.#connection?.useMicrophone(null);
-          this.#failMicrophone("microphone-lost");
-        },
-      });
-    } catch (error) {
-      if (!(error instanceof MicrophoneError)) throw error;
-      this.#failMicrophone(error.failure);
-    } finally {
-      this.#microphoneStarting = false;
-    }
-    if (!this.#microphone) this.#connection?.useMicrophone(null);
+    if (this.#microphone.isStarting) return;
+    if (this.#microphone.isOn) await this.#microphone.stop();
+    else await this.#startMicrophone();
+  }
+
+  async #startMicrophone() {
+    this.#conversation?.connect();
+    await this.#microphone.start();
     // Much may have happened while the person was asked for permission.
-    const isWanted = this.isConnected && this.#connection?.status.state !== "stopped";
-    if (!isWanted) await this.#stopMicrophone();
-    this.#update();
+    const isWanted = this.#conversation?.connection.status.state !== "stopped";
+    if (!this.isConnected || !isWanted) await this.#microphone.stop();
   }
 
-  async #stopMicrophone() {
-    const microphone = this.#microphone;
-    this.#microphone = null;
-    this.#connection?.useMicrophone(null);
-    this.#networkIsSlow = false;
-    if (this.#microphoneFailure === "microphone-silent") this.#microphoneFailure = null;
-    this.#view.setLevel(0);
-    this.#update();
-    await microphone?.stop();
+  /** The first time it switches the microphone on; what is said before it is on is not heard. */
+  async #startTalking() {
+    this.#conversation?.startTalking();
+    if (!this.#microphone.isOn) await this.#startMicrophone();
   }
 
-  /** @param {Failure} failure */
-  #failMicrophone(failure) {
-    this.#microphoneFailure = failure;
-    this.#view.setLevel(0);
-    this.#update();
-  }
-
-  /**
-   * @param {ArrayBuffer} pcm
-   * @param {number} level
-   */
-  #onPiece(pcm, level) {
-    this.#view.setLevel(level);
-    if (this.#microphoneFailure === "microphone-silent" && level > 0) {
-      this.#microphoneFailure = null;
-      this.#update();
-    }
-    if (!this.#session.ready || !this.#connection) return;
-    const isSlow = !this.#connection.sendAudio(pcm);
-    if (isSlow !== this.#networkIsSlow) {
-      this.#networkIsSlow = isSlow;
-      this.#update();
-    }
-  }
-
-  /** @param {string} text */
-  #sendText(text) {
-    const connection = this.#connection;
-    if (!connection || !this.#session.ready) return false;
-    if (this.#session.response) connection.sendEvent({ type: CLIENT_EVENT.responseCancel });
-    connection.sendEvent({
-      type: CLIENT_EVENT.itemCreate,
-      item: { type: "message", role: "user", content: [{ type: "input_text", text }] },
-    });
-    connection.sendEvent({ type: CLIENT_EVENT.responseCreate });
-    return true;
+  /** @param {Turns} turns */
+  #setTurns(turns) {
+    this.#microphone.mute(false);
+    this.#conversation?.setTurns(turns);
   }
 
   /** @param {string} key */
   #useKey(key) {
-    const connection = this.#connection;
+    const connection = this.#conversation?.connection;
     if (!connection) return;
     saveKey(connection.server, key);
     connection.key = key;
@@ -199,19 +170,28 @@ export class VoiceAgent extends HTMLElement {
     if (this.#frame) return;
     this.#frame = requestAnimationFrame(() => {
       this.#frame = 0;
-      if (this.#connection) this.#draw(this.#connection.status);
+      if (this.#conversation) this.#draw(this.#conversation);
     });
   }
 
-  /** @param {ConnectionStatus} connection */
-  #draw(connection) {
+  /** @param {Conversation} conversation */
+  #draw(conversation) {
+    const microphone = this.#microphone;
+    if (!microphone.isOn) this.#view.setLevel(0);
     this.#view.render({
-      session: this.#session,
-      connection,
+      session: conversation.state,
+      connection: conversation.connection.status,
       activity: this.#activity(),
-      microphoneIsOn: this.#microphone !== null,
-      microphoneFailure: this.#microphoneFailure,
-      networkIsSlow: this.#networkIsSlow,
+      turns: conversation.turns,
+      isTalking: conversation.isTalking,
+      speechWhileOffline: conversation.speechWhileOffline,
+      transportNotice: conversation.connection.notice,
+      microphoneIsOn: microphone.isOn,
+      microphoneFailure: microphone.failure,
+      microphoneIsMuted: microphone.isMuted,
+      microphones: microphone.devices,
+      microphoneId: microphone.currentId,
+      networkIsSlow: conversation.networkIsSlow,
       note: this.#note,
       nowMs: performance.now(),
     });
@@ -219,10 +199,14 @@ export class VoiceAgent extends HTMLElement {
 
   /** @returns {import("./view.js").Activity} */
   #activity() {
-    if (this.#microphoneStarting) return "starting";
-    if (!this.#session.ready) return "offline";
-    const activity = activityOf(this.#session);
+    const { state, turns, isTalking } = this.#conversation ?? { state: INITIAL };
+    if (this.#microphone.isStarting && !this.#microphone.isOn) return "starting";
+    if (!state.ready) return "offline";
+    if (isTalking && this.#microphone.isOn) return "hearing";
+    const activity = activityOf(state);
     if (activity !== "quiet") return activity;
-    return this.#microphone ? "listening" : "idle";
+    if (!this.#microphone.isOn) return "idle";
+    if (turns === "push-to-talk") return "waiting";
+    return this.#microphone.isMuted ? "muted" : "listening";
   }
 }

@@ -157,7 +157,7 @@ async def test_a_spoken_turn_is_shown_as_it_happens(
     )
     await expect(status).to_have_text("Listening")
     await expect(entries.last).to_contain_text("after the end of your turn, measured in this page")
-    announced = page.locator("[aria-live=polite]")
+    announced = page.locator(".log [aria-live=polite]")
     await expect(announced).to_contain_text("You: Who was Jane Austen?")
     await expect(announced).to_contain_text("Agent: An English novelist.")
 

@@ -1,0 +1,271 @@
+// @ts-check
+/**
+ * One conversation over any number of connections: what is sent, and when.
+ *
+ * Sets each session up, tells it what was said in the one before, keeps what is said until it can
+ * be sent, and ends turns for a person who holds a button down.
+ */
+
+import { Connection } from "./connection.js";
+import { CLIENT_EVENT, SERVER_EVENT } from "./messages.js";
+import { Outbox } from "./outbox.js";
+import { WIRE_RATE_HZ } from "./pcm.js";
+import { INITIAL, disconnect, reduce } from "./session.js";
+import { recreateEvents } from "./transcript.js";
+
+/** @typedef {import("./connection.js").ConnectionStatus} ConnectionStatus */
+
+/**
+ * Who ends a turn: the server, by a pause, or the person, by letting go of a button.
+ *
+ * @typedef {"hands-free" | "push-to-talk"} Turns
+ */
+
+/** What is said while there is no connection is kept up to this length. */
+const MOST_KEPT_MS = 30_000;
+/** People let go with their last word: so long the microphone is still listened to. */
+const RELEASE_TAIL_MS = 200;
+/** Whoever holds a button for less has not spoken. */
+const SHORTEST_TURN_MS = 300;
+
+/**
+ * @typedef {object} ConversationHandlers
+ * @property {() => void} onChange something that is shown is another
+ * @property {(status: ConnectionStatus) => void} onStatus
+ */
+
+export class Conversation {
+  /**
+   * @param {URL} server the server's address, http or https
+   * @param {"websocket" | "webrtc"} kind of transport
+   * @param {ConversationHandlers} handlers
+   */
+  constructor(server, kind, handlers) {
+    this.handlers = handlers;
+    this.state = INITIAL;
+    /** @type {Turns} */
+    this.turns = "hands-free";
+    /** The button is held down, or was until a moment ago. */
+    this.isTalking = false;
+    this.networkIsSlow = false;
+    this.connection = new Connection(server, kind, {
+      onStatus: (status) => this.#onStatus(status),
+      onEvent: (event) => this.#onEvent(event),
+    });
+    /** @type {MediaStream | null} */
+    this.microphone = null;
+    this.outbox = new Outbox(MOST_KEPT_MS);
+    this.talkingSinceMs = 0;
+    this.releaseTimer = 0;
+    /** How the server finds turns unless told otherwise. */
+    this.detection = null;
+  }
+
+  /** Sound can be kept until it can be sent; a WebRTC track is only heard while it is connected. */
+  get keepsSpeech() {
+    return this.connection.kind === "websocket";
+  }
+
+  /**
+   * What becomes of what is said while there is no connection.
+   *
+   * @returns {"kept" | "trimmed" | "lost"} `trimmed`: only the last of it is kept
+   */
+  get speechWhileOffline() {
+    if (!this.keepsSpeech) return "lost";
+    return this.outbox.lostMs > 0 ? "trimmed" : "kept";
+  }
+
+  connect() {
+    this.connection.connect();
+  }
+
+  close() {
+    this.#endTalking();
+    this.outbox.clear();
+    this.connection.close();
+  }
+
+  /**
+   * Speak with this microphone from now on; null for none.
+   *
+   * @param {MediaStream | null} stream
+   */
+  useMicrophone(stream) {
+    this.microphone = stream;
+    if (stream === null) this.networkIsSlow = false;
+    this.#attachMicrophone();
+  }
+
+  /** @param {ArrayBuffer} pcm 40 ms of PCM16 mono 24 kHz */
+  hear(pcm) {
+    if (!this.keepsSpeech) return; // the track carries it
+    if (this.turns === "push-to-talk" && !this.isTalking) return;
+    if (this.state.ready && this.outbox.isEmpty) {
+      this.#noteNetwork(!this.connection.sendAudio(pcm));
+      return;
+    }
+    const { lostMs } = this.outbox;
+    this.outbox.push(pcm);
+    const isLosing = this.outbox.lostMs > lostMs;
+    this.#drain();
+    if (this.state.ready) this.#noteNetwork(isLosing);
+    else if (isLosing && lostMs === 0) this.handlers.onChange();
+  }
+
+  /**
+   * @param {string} text
+   * @returns {boolean} false when it cannot be sent now
+   */
+  sendText(text) {
+    if (!this.state.ready) return false;
+    if (this.state.response) this.cancelAnswer();
+    this.connection.sendEvent({
+      type: CLIENT_EVENT.itemCreate,
+      item: { type: "message", role: "user", content: [{ type: "input_text", text }] },
+    });
+    this.connection.sendEvent({ type: CLIENT_EVENT.responseCreate });
+    return true;
+  }
+
+  cancelAnswer() {
+    this.connection.sendEvent({ type: CLIENT_EVENT.responseCancel });
+  }
+
+  /** @param {Turns} turns */
+  setTurns(turns) {
+    if (turns === this.turns) return;
+    this.#endTalking();
+    this.turns = turns;
+    if (this.connection.status.state === "open") this.#sendSettings(true);
+    this.#attachMicrophone();
+    this.handlers.onChange();
+  }
+
+  /** The button goes down: what is said from now on is a turn, and an answer is interrupted. */
+  startTalking() {
+    if (this.turns !== "push-to-talk") return;
+    if (this.releaseTimer) this.#finishTurn();
+    if (this.isTalking) return;
+    this.isTalking = true;
+    this.talkingSinceMs = performance.now();
+    if (this.state.response) this.cancelAnswer();
+    this.#sendInOrder({ type: CLIENT_EVENT.audioClear });
+    this.#attachMicrophone();
+    this.handlers.onChange();
+  }
+
+  /** The button is let go: the turn is over, but for its last sounds. */
+  stopTalking() {
+    if (!this.isTalking || this.releaseTimer) return;
+    this.releaseTimer = setTimeout(() => this.#finishTurn(), RELEASE_TAIL_MS);
+  }
+
+  #finishTurn() {
+    const lengthMs = performance.now() - this.talkingSinceMs - RELEASE_TAIL_MS;
+    this.#endTalking();
+    if (lengthMs < SHORTEST_TURN_MS) {
+      this.#sendInOrder({ type: CLIENT_EVENT.audioClear });
+    } else {
+      this.#sendInOrder({ type: CLIENT_EVENT.audioCommit });
+      this.#sendInOrder({ type: CLIENT_EVENT.responseCreate });
+    }
+    this.handlers.onChange();
+  }
+
+  #endTalking() {
+    clearTimeout(this.releaseTimer);
+    this.releaseTimer = 0;
+    this.isTalking = false;
+    this.#attachMicrophone();
+  }
+
+  /**
+   * A server that is left to itself hears everything that comes in a track, silence too: while
+   * the button is up, it gets none.
+   */
+  #attachMicrophone() {
+    const isHeard = this.turns === "hands-free" || this.isTalking;
+    this.connection.useMicrophone(isHeard ? this.microphone : null);
+  }
+
+  /** @param {object} event that belongs after the sound before it */
+  #sendInOrder(event) {
+    if (this.keepsSpeech) this.outbox.push(event);
+    else if (this.state.ready) this.connection.sendEvent(event);
+    this.#drain();
+  }
+
+  #drain() {
+    if (!this.state.ready) return;
+    this.outbox.drain((what) => {
+      if (what instanceof ArrayBuffer) return this.connection.sendAudio(what);
+      this.connection.sendEvent(what);
+      return true;
+    });
+  }
+
+  /** @param {boolean} isSlow */
+  #noteNetwork(isSlow) {
+    if (isSlow === this.networkIsSlow) return;
+    this.networkIsSlow = isSlow;
+    this.handlers.onChange();
+  }
+
+  /** @param {ConnectionStatus} status */
+  #onStatus(status) {
+    if (status.state !== "open") {
+      const isOver = status.failure === "session-ended";
+      if (isOver) this.outbox.clear();
+      this.state = disconnect(this.state, !isOver && this.state.continues);
+    }
+    this.handlers.onStatus(status);
+    this.handlers.onChange();
+  }
+
+  /** @param {any} event */
+  #onEvent(event) {
+    const { continues, unanswered } = this.state;
+    this.state = reduce(this.state, event, performance.now());
+    if (event.type === SERVER_EVENT.sessionCreated) {
+      this.detection = event.session.audio?.input?.turn_detection ?? { type: "server_vad" };
+      this.#sendSettings(this.turns === "push-to-talk");
+      if (continues) this.#recreate(unanswered);
+    } else if (event.type === SERVER_EVENT.sessionUpdated) {
+      this.#drain();
+    }
+    this.handlers.onChange();
+  }
+
+  /** @param {boolean} unanswered whether the last of it waits for an answer */
+  #recreate(unanswered) {
+    const events = recreateEvents(this.state.entries);
+    for (const event of events) this.connection.sendEvent(event);
+    if (unanswered && events.length) {
+      this.connection.sendEvent({ type: CLIENT_EVENT.responseCreate });
+    }
+  }
+
+  /**
+   * What this page needs of a session; everything else is the server's choice.
+   *
+   * @param {boolean} setsTurns say who ends turns, too
+   */
+  #sendSettings(setsTurns) {
+    const detection = this.turns === "push-to-talk" ? null : this.detection;
+    this.connection.sendEvent({
+      type: CLIENT_EVENT.sessionUpdate,
+      session: {
+        type: "realtime",
+        output_modalities: ["text"],
+        audio: {
+          input: {
+            format: { type: "audio/pcm", rate: WIRE_RATE_HZ },
+            transcription: {},
+            ...(setsTurns ? { turn_detection: detection } : {}),
+          },
+        },
+      },
+    });
+  }
+}
