@@ -118,12 +118,31 @@ class Limits(Group):
     shutdown_grace_s: float = Field(20.0, ge=0.0)
 
 
+IceUrl = Annotated[str, Field(pattern=r"^(stun|turn)s?:[^/?]+(\?transport=(udp|tcp))?$")]
+"""RFC 7064, RFC 7065: `stun:host:port`, `turns:host?transport=tcp`."""
+
+
 class IceServer(Group):
     """A STUN or TURN server, for peers that cannot reach this machine directly."""
 
-    urls: tuple[str, ...]
+    urls: Annotated[tuple[IceUrl, ...], Field(min_length=1)]
     username: str | None = None
     credential: SecretStr | None = None
+    # In place of both: what the TURN server makes temporary credentials of (coturn's
+    # `static-auth-secret`), and how long they are good for.
+    secret: SecretStr | None = None
+    lifetime_s: int = Field(7_200, ge=60)
+
+    @model_validator(mode="after")
+    def _has_what_it_takes(self) -> IceServer:
+        if self.secret is not None and (self.username or self.credential):
+            raise ValueError("set either secret, or username and credential")
+        if (self.username is None) != (self.credential is None):
+            raise ValueError("username and credential belong together")
+        relays = any(url.startswith("turn") for url in self.urls)
+        if relays and self.secret is None and self.username is None:
+            raise ValueError("a TURN server needs username and credential, or secret")
+        return self
 
 
 class EarlyWorkSettings(Group):

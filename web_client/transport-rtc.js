@@ -13,6 +13,10 @@ const CHANNEL = "oai-events";
 const GONE_CODE = 1006;
 /** A connection that has lost its way gets so long to find it again. */
 const LOST_AFTER_MS = 4_000;
+/** Addresses of this machine take milliseconds, those that other servers tell a while. */
+const GATHER_LOCAL_MS = 1_000;
+const GATHER_MS = 3_000;
+const ICE_SERVERS_MS = 2_000;
 /** From the server's answer to the first event; without obstacles it is a fraction of a second. */
 const CONNECT_WITHIN_MS = 10_000;
 
@@ -132,14 +136,15 @@ export function openWebRtc(url, key, handlers) {
  * @param {string} key
  */
 async function connect(peer, url, key) {
-  await peer.setLocalDescription(await peer.createOffer());
-  await gathered(peer);
   /** @type {Record<string, string>} */
-  const headers = { "Content-Type": "application/sdp" };
-  if (key) headers.Authorization = `Bearer ${key}`;
+  const headers = key ? { Authorization: `Bearer ${key}` } : {};
+  const iceServers = await fetchIceServers(url, headers);
+  if (iceServers.length > 0) peer.setConfiguration({ iceServers });
+  await peer.setLocalDescription(await peer.createOffer());
+  await gathered(peer, iceServers.length > 0 ? GATHER_MS : GATHER_LOCAL_MS);
   const answer = await fetch(url, {
     method: "POST",
-    headers,
+    headers: { ...headers, "Content-Type": "application/sdp" },
     body: peer.localDescription?.sdp ?? "",
   });
   if (answer.status !== 201) throw new CallRefused(await failureOfAnswer(answer));
@@ -159,18 +164,41 @@ async function failureOfAnswer(answer) {
 }
 
 /**
- * Wait for all of our addresses, or a second: the server takes an offer once.
+ * The STUN and TURN servers that the server hands out. Without them a call may still succeed, and
+ * if this is refused the call is too, and says why.
+ *
+ * @param {URL} server any address on the server
+ * @param {Record<string, string>} headers
+ * @returns {Promise<RTCIceServer[]>}
+ */
+async function fetchIceServers(server, headers) {
+  try {
+    const answer = await fetch(new URL("/v1/realtime/ice_servers", server), {
+      headers,
+      cache: "no-store",
+      signal: AbortSignal.timeout(ICE_SERVERS_MS),
+    });
+    return answer.ok ? ((await answer.json()).ice_servers ?? []) : [];
+  } catch (error) {
+    console.info("no ICE servers", error);
+    return [];
+  }
+}
+
+/**
+ * Wait for all of our addresses, or for so long: the server takes an offer once.
  *
  * @param {RTCPeerConnection} peer
+ * @param {number} mostMs
  * @returns {Promise<void>}
  */
-function gathered(peer) {
+function gathered(peer, mostMs) {
   return new Promise((resolve) => {
     const done = () => {
       clearTimeout(timer);
       resolve();
     };
-    const timer = setTimeout(done, 1_000);
+    const timer = setTimeout(done, mostMs);
     if (peer.iceGatheringState === "complete") done();
     peer.onicegatheringstatechange = () => {
       if (peer.iceGatheringState === "complete") done();

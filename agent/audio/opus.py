@@ -72,7 +72,7 @@ class OpusIntake:
         if in_event:
             raise InvalidEvent(
                 "this connection carries audio in its media track; add a microphone track "
-                "instead of sending input_audio_buffer.append",
+                "instead of sending audio in events",
                 code="audio_in_media_track",
                 param="audio",
             )

@@ -16,9 +16,16 @@ from starlette.websockets import WebSocket
 
 from agent import metrics
 from agent.errors import InvalidEvent, RemoteError
+from agent.gateway import ice
 from agent.gateway.auth import KeyCheck, SourceRules
-from agent.gateway.calls import create_call, hang_up
-from agent.gateway.client_secrets import ClientSecrets, create_client_secret, with_secret
+from agent.gateway.calls import create_call, create_translation_call, hang_up
+from agent.gateway.client_secrets import (
+    ClientSecrets,
+    create_client_secret,
+    create_translation_secret,
+    with_secret,
+)
+from agent.gateway.cors import CrossOrigin
 from agent.gateway.guard import SECRET_IN_SCOPE, Guard
 from agent.gateway.pages import Pages, web_client_folder
 from agent.gateway.refusals import Refusal, refuse_websocket
@@ -55,7 +62,15 @@ def create_app(
             Route("/v1/realtime/client_secrets", create_client_secret, methods=["POST"]),
             Route("/v1/realtime/calls", create_call, methods=["POST"]),
             Route("/v1/realtime/calls/{call_id}/hangup", hang_up, methods=["POST"]),
+            Route(ice.PATH, ice.list_ice_servers),
             WebSocketRoute("/v1/realtime/translations", translations),
+            Route(
+                "/v1/realtime/translations/client_secrets",
+                create_translation_secret,
+                methods=["POST"],
+            ),
+            Route("/v1/realtime/translations/calls", create_translation_call, methods=["POST"]),
+            Route("/v1/realtime/translations/calls/{call_id}/hangup", hang_up, methods=["POST"]),
             Route("/v1/models", models),
             Route("/healthz", healthz),
             Route("/readyz", readyz),
@@ -64,13 +79,14 @@ def create_app(
             Mount("/", Pages(web_client or web_client_folder())),
         ],
         middleware=[
+            Middleware(CrossOrigin, rules=rules),
             Middleware(
                 Guard,
                 rules=rules,
                 key_check=KeyCheck(key),
                 client_secrets=client_secrets,
                 metrics=services.metrics,
-            )
+            ),
         ],
         exception_handlers={HTTPException: http_error},
     )
@@ -81,8 +97,7 @@ def create_app(
 
 async def realtime(websocket: WebSocket) -> None:
     """`/v1/realtime`: one conversation."""
-    query = SessionQuery.parse(websocket.query_params)
-    await _session(websocket, with_secret(query, websocket.scope.get(SECRET_IN_SCOPE)))
+    await _session(websocket, SessionQuery.parse(websocket.query_params))
 
 
 async def translations(websocket: WebSocket) -> None:
@@ -93,7 +108,11 @@ async def translations(websocket: WebSocket) -> None:
 async def _session(websocket: WebSocket, query: SessionQuery) -> None:
     """One session, from its handshake to its end."""
     gateway: Gateway = websocket.app.state.gateway
-    refusal = _intent_refusal(query) or gateway.sessions.refusal()
+    try:
+        query = with_secret(gateway.services, query, websocket.scope.get(SECRET_IN_SCOPE))
+        refusal = gateway.sessions.refusal()
+    except InvalidEvent as error:
+        refusal = Refusal(error, 400, CLOSE_POLICY)
     if refusal is not None:
         await refuse_websocket(websocket, refusal, gateway.services.metrics)
         return
@@ -169,17 +188,3 @@ async def http_error(request: Request, error: Exception) -> Response:
         code=error.detail.lower().replace(" ", "_"),
     )
     return Refusal(cause, error.status_code, CLOSE_POLICY, headers=error.headers or {}).response()
-
-
-def _intent_refusal(query: SessionQuery) -> Refusal | None:
-    """Session types that the URL can ask for and this server does not serve."""
-    if query.intent in {None, "transcription"}:
-        return None
-    assert query.intent is not None
-    error = InvalidEvent(
-        f"sessions of type {query.intent[:100]!r} are not served; leave intent out for a "
-        "conversation, or say intent=transcription",
-        code="session_type_not_served",
-        param="intent",
-    )
-    return Refusal(error, 400, CLOSE_POLICY)

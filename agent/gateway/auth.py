@@ -59,8 +59,13 @@ class SourceRules:
     def __init__(self, host: str, hosts: Iterable[str] = (), origins: Iterable[str] = ()) -> None:
         """Take the address the server is bound to and what is allowed beside it."""
         self._hosts = {_host(name) or name for name in (_bracketed(host), *hosts)}
-        self._origins = {origin.lower().rstrip("/") for origin in origins}
+        self._origins = frozenset(origin.lower().rstrip("/") for origin in origins)
         self._any_address = host in {"0.0.0.0", "::", ""}  # noqa: S104  # compared, not bound
+
+    @property
+    def listed_origins(self) -> frozenset[str]:
+        """Origins that settings allow, as browsers send them."""
+        return self._origins
 
     def check(self, headers: Headers, *, origin_matters: bool) -> None:
         """Refuse a request by its source.

@@ -2,6 +2,7 @@
 
     POST /v1/realtime/calls                   raw SDP, or a form with `sdp` and `session`
     POST /v1/realtime/calls/{call_id}/hangup
+    POST /v1/realtime/translations/calls…     the same for translation sessions
 
 Source: OpenAI Realtime API reference, "Create call" and "Hang up call".
 """
@@ -12,6 +13,7 @@ import asyncio
 import importlib.util
 import json
 import secrets
+import time
 from collections.abc import Mapping
 from contextlib import ExitStack
 from typing import Any
@@ -22,12 +24,14 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from agent.errors import EngineUnavailable, InvalidEvent, LimitExceeded
+from agent.gateway import ice
 from agent.gateway.body import read_body
-from agent.gateway.client_secrets import intent_of, with_secret
+from agent.gateway.client_secrets import with_secret
 from agent.gateway.guard import SECRET_IN_SCOPE
 from agent.gateway.refusals import Refusal, refuse_request
 from agent.gateway.services import SessionQuery
 from agent.gateway.serving import Gateway, serve_session
+from agent.gateway.session_types import asking_for
 from agent.gateway.transport import CLOSE_POLICY
 
 MAX_OFFER_BYTES = 256 * 1024
@@ -35,7 +39,16 @@ MAX_OFFER_BYTES = 256 * 1024
 
 
 async def create_call(request: Request) -> Response:
-    """`POST /v1/realtime/calls`: begin a session over WebRTC."""
+    """`POST /v1/realtime/calls`: begin a conversation, or a transcription, over WebRTC."""
+    return await _create(request, translates=False)
+
+
+async def create_translation_call(request: Request) -> Response:
+    """`POST /v1/realtime/translations/calls`: begin a translation over WebRTC."""
+    return await _create(request, translates=True)
+
+
+async def _create(request: Request, *, translates: bool) -> Response:
     gateway: Gateway = request.app.state.gateway
     if importlib.util.find_spec("aiortc") is None:
         missing = EngineUnavailable(
@@ -45,7 +58,7 @@ async def create_call(request: Request) -> Response:
         return _refused(request, Refusal(missing, 501, CLOSE_POLICY))
     try:
         offer, session = await _read_offer(request)
-        query = _query(request, session)
+        query = _query(request, session, translates=translates)
     except InvalidEvent as error:
         return _refused(request, Refusal(error, 400, CLOSE_POLICY))
     except LimitExceeded as error:
@@ -70,16 +83,16 @@ async def create_call(request: Request) -> Response:
         answer,
         201,
         media_type="application/sdp",
-        headers={"Location": f"/v1/realtime/calls/{call_id}"},
+        headers={"Location": f"{request.url.path}/{call_id}"},
     )
 
 
-def _query(request: Request, session: Mapping[str, object]) -> SessionQuery:
+def _query(request: Request, session: Mapping[str, object], *, translates: bool) -> SessionQuery:
     """What was asked for: by the URL, by a client secret, and by what came with the offer."""
-    query = with_secret(
-        SessionQuery.parse(request.query_params), request.scope.get(SECRET_IN_SCOPE)
-    )
-    return query.with_settings(session, intent_of(session, query.intent))
+    services = request.app.state.gateway.services
+    asked = SessionQuery.parse(request.query_params, translates=translates)
+    query = with_secret(services, asked, request.scope.get(SECRET_IN_SCOPE))
+    return asking_for(services, query, session)
 
 
 def _refused(request: Request, refusal: Refusal) -> Response:
@@ -117,14 +130,7 @@ def _new_transport(gateway: Gateway) -> Any:
     from agent.gateway.webrtc import WebRtcTransport  # noqa: PLC0415
 
     settings = gateway.services.settings
-    servers = [
-        RTCIceServer(
-            urls=list(server.urls),
-            username=server.username,
-            credential=server.credential.get_secret_value() if server.credential else None,
-        )
-        for server in settings.ice_servers
-    ]
+    servers = [RTCIceServer(**one) for one in ice.as_wire(settings.ice_servers, time.time())]
     return WebRtcTransport(servers, settings.limits.max_message_bytes)
 
 

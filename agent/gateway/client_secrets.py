@@ -1,13 +1,14 @@
 """Client secrets: short-lived keys for pages, bound to the settings of a session.
 
-    POST /v1/realtime/client_secrets     {"expires_after": {"anchor": "created_at", "seconds": 600},
-                                          "session": {…}}
+    POST /v1/realtime/client_secrets                  of conversations and transcriptions
+    POST /v1/realtime/translations/client_secrets     of translations
+    {"expires_after": {"anchor": "created_at", "seconds": 600}, "session": {…}}
 
 A page must not hold the server's key. Whoever holds it asks for a secret and gives that to the
-page; it opens sessions, with those settings to begin with, until it expires, and can do nothing
-else. Secrets live in memory: after a restart there are none.
+page; it opens sessions of its kind, with those settings to begin with, until it expires, and can
+do nothing else. Secrets live in memory: after a restart there are none.
 
-Source: OpenAI Realtime API reference, "Create client secret".
+Source: OpenAI Realtime API reference, "Create client secret", "Create translation client secret".
 """
 
 from __future__ import annotations
@@ -25,19 +26,24 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from agent.errors import InvalidEvent, LimitExceeded
+from agent.gateway import ice
 from agent.gateway.body import read_body
 from agent.gateway.refusals import Refusal
-from agent.gateway.services import SessionQuery
+from agent.gateway.services import Services, SessionQuery
+from agent.gateway.session_types import asking_for
 from agent.gateway.transport import CLOSE_POLICY
 from agent.protocol.config import SessionConfig, TranscriptionConfig, WireModel, validate
+from agent.session.targets import first_config
 
 PREFIX = "ek_"
 MOST_SECRETS = 10_000
 MAX_BODY_BYTES = 256 * 1024
 
-# What a page may do with one: open sessions, end calls, and ask who answers.
-_OPENS = frozenset({"/v1/realtime", "/v1/models"})
-_CALLS = "/v1/realtime/calls"
+# What a page may do with one beside opening sessions and ending calls: ask who answers, and how
+# to get there.
+_ASKS = frozenset({"/v1/models", ice.PATH})
+_CONVERSATIONS = "/v1/realtime"
+_TRANSLATIONS = "/v1/realtime/translations"
 
 
 class ExpiresAfter(WireModel):
@@ -61,14 +67,18 @@ class ClientSecret:
     Attributes:
         session: Settings, checked.
         expires_at: Unix time.
+        translates: Whether it is for translation sessions, or for all others.
     """
 
     session: Mapping[str, object]
     expires_at: float
+    translates: bool = False
 
     def allows(self, path: str) -> bool:
         """Whether its holder may ask for that path."""
-        return path in _OPENS or path == _CALLS or path.startswith(_CALLS + "/")
+        sessions = _TRANSLATIONS if self.translates else _CONVERSATIONS
+        calls = sessions + "/calls"
+        return path in _ASKS or path in {sessions, calls} or path.startswith(calls + "/")
 
 
 class ClientSecrets:
@@ -81,8 +91,8 @@ class ClientSecrets:
     def __init__(self) -> None:
         self._by_hash: dict[bytes, ClientSecret] = {}
 
-    def create(self, session: Mapping[str, object], expires_at: float, now: float) -> str:
-        """A new secret for those settings; times are Unix times.
+    def create(self, secret: ClientSecret, now: float) -> str:
+        """A new value that stands for `secret`; `now` is a Unix time.
 
         Raises:
             LimitExceeded: There are too many already.
@@ -94,7 +104,7 @@ class ClientSecrets:
                 code="too_many_client_secrets",
             )
         value = PREFIX + secrets.token_hex(24)
-        self._by_hash[_hash(value.encode())] = ClientSecret(session, expires_at)
+        self._by_hash[_hash(value.encode())] = secret
         return value
 
     def find(self, presented: bytes, now: float) -> ClientSecret | None:
@@ -112,53 +122,60 @@ def _hash(value: bytes) -> bytes:
     return hashlib.sha256(value).digest()
 
 
-def intent_of(session: Mapping[str, object], intent: str | None) -> str | None:
-    """The kind of session that its settings, or else the URL, ask for; the settings are checked.
+def with_secret(
+    services: Services, query: SessionQuery, secret: ClientSecret | None
+) -> SessionQuery:
+    """The query of a session, with the settings of the secret it was opened with, if it was.
 
     Raises:
-        InvalidEvent: There is no such kind, or a setting is wrong.
+        InvalidEvent: The URL asks for a kind of session that there is not.
     """
-    kind = "transcription" if session.get("type") == "transcription" else intent
-    if kind not in {None, "transcription"}:
-        raise InvalidEvent(
-            f"sessions of type {str(kind)[:60]!r} are not served here; leave intent out for a "
-            "conversation, or say transcription",
-            code="session_type_not_served",
-            param="intent",
-        )
-    config = TranscriptionConfig() if kind else SessionConfig()
-    config.updated(session)
-    return kind
-
-
-def with_secret(query: SessionQuery, secret: ClientSecret | None) -> SessionQuery:
-    """The query of a session that was opened with a secret, if it was."""
-    if secret is None or not secret.session:
-        return query
-    return query.with_settings(secret.session, intent_of(secret.session, query.intent))
+    return asking_for(services, query, secret.session if secret is not None else {})
 
 
 async def create_client_secret(request: Request) -> Response:
     """`POST /v1/realtime/client_secrets`."""
+    return await _create(request, SessionQuery())
+
+
+async def create_translation_secret(request: Request) -> Response:
+    """`POST /v1/realtime/translations/client_secrets`."""
+    return await _create(request, SessionQuery(translates=True))
+
+
+async def _create(request: Request, query: SessionQuery) -> Response:
     gateway = request.app.state.gateway
+    services: Services = gateway.services
     try:
         asked = validate(CreateSecret, await _read_json(request), "")
-        kind = intent_of(asked.session, None)
+        query = asking_for(services, query, asked.session)
         now = time.time()
         expires_at = int(now) + asked.expires_after.seconds
-        value = gateway.client_secrets.create(asked.session, expires_at, now)
+        secret = ClientSecret(asked.session, expires_at, query.translates)
+        value = gateway.client_secrets.create(secret, now)
     except InvalidEvent as error:
         return Refusal(error, 400, CLOSE_POLICY).response()
     except LimitExceeded as error:
         return Refusal(error, 429, CLOSE_POLICY).response()
-    config = (TranscriptionConfig() if kind else SessionConfig()).updated(asked.session)
     session = {
         "id": f"sess_{secrets.token_hex(12)}",
-        "object": f"realtime.{'transcription_' if kind else ''}session",
-        **config.to_wire(),
+        **_shown(services, query, asked.session),
         "expires_at": expires_at,
     }
     return JSONResponse({"value": value, "expires_at": expires_at, "session": session})
+
+
+def _shown(
+    services: Services, query: SessionQuery, session: Mapping[str, object]
+) -> Mapping[str, object]:
+    """The settings as they will be in effect, but for the server's own."""
+    if query.translates:
+        info = services.engine.info
+        return first_config(info.translation_targets, (session,)).to_wire(info.model)
+    if query.intent == "transcription":
+        shown = TranscriptionConfig().updated(session).to_wire()
+        return {"object": "realtime.transcription_session", **shown}
+    return {"object": "realtime.session", **SessionConfig().updated(session).to_wire()}
 
 
 async def _read_json(request: Request) -> object:

@@ -3,13 +3,53 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 
+from agent.errors import InvalidEvent
 from agent.gateway.services import Services, SessionQuery
 from agent.protocol.config import AnyConfig, ServerVad, SessionConfig, TranscriptionConfig
 from agent.session.options import SessionOptions
 from agent.session.outbox import NewId
 from agent.session.session import Session
+from agent.session.targets import first_config
 from agent.session.translation import TranslationOptions, TranslationSession
+
+
+def asking_for(
+    services: Services, query: SessionQuery, session: Mapping[str, object]
+) -> SessionQuery:
+    """The query with settings that came before the session, which are checked here.
+
+    Args:
+        services: What all sessions share.
+        query: What the client asked for so far.
+        session: Settings, as in `session.update`.
+
+    Raises:
+        InvalidEvent: There is no such kind of session, or a setting is wrong.
+    """
+    if query.intent not in {None, "transcription"}:
+        raise InvalidEvent(
+            f"sessions of type {str(query.intent)[:60]!r} are not served; leave intent out for a "
+            "conversation, or say intent=transcription",
+            code="session_type_not_served",
+            param="intent",
+        )
+    if query.translates:
+        first_config(services.engine.info.translation_targets, (*query.settings, session))
+        return query.with_settings(session, None)
+    asked = session.get("type")
+    if asked == "translation":
+        raise InvalidEvent(
+            "translation sessions have addresses of their own: /v1/realtime/translations, and "
+            "/calls and /client_secrets below it",
+            code="session_type_not_served",
+            param="session.type",
+        )
+    kind = "transcription" if asked == "transcription" else query.intent
+    config = TranscriptionConfig() if kind else SessionConfig()
+    config.updated(session)
+    return query.with_settings(session, kind)
 
 
 def translation_session(
@@ -35,6 +75,7 @@ def translation_session(
             expires_at=int(time.time() + settings.limits.max_session_s),
             extensions=query.extensions,
             while_spoken=info.translates_open,
+            settings=query.settings,
         ),
         new_id,
     )

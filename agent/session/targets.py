@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+
 from agent.errors import InvalidEvent, LocalError
 from agent.languages import parse_language
 from agent.protocol.translation import TranslationConfig
@@ -19,12 +21,25 @@ class NotTranslated(LocalError):
         self.code = code
 
 
-def first_config(targets: tuple[str, ...] | None) -> TranslationConfig:
-    """The settings a session begins with, with a language that can be had (None: any can)."""
+def first_config(
+    targets: tuple[str, ...] | None, settings: Iterable[Mapping[str, object]] = ()
+) -> TranslationConfig:
+    """The settings a session begins with.
+
+    Args:
+        targets: Codes of the languages that can be had; None for any.
+        settings: What was asked for before it began, each as in `session.update`.
+
+    Raises:
+        InvalidEvent: A setting is wrong, or the language cannot be had.
+    """
     config = TranslationConfig()
-    if targets is None or config.audio.output.language in targets:
-        return config
-    return config.updated({"audio": {"output": {"language": targets[0]}}})
+    if targets is not None and config.audio.output.language not in targets:
+        config = config.updated({"audio": {"output": {"language": targets[0]}}})
+    for wanted in settings:
+        config = config.updated(wanted)
+        check_target(config.audio.output.language, targets)
+    return config
 
 
 def check_target(language: str, targets: tuple[str, ...] | None) -> None:

@@ -9,6 +9,7 @@ in the order in which the segments were said.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -60,6 +61,7 @@ class TranslationOptions:
         expires_at: Unix time at which the longest session ends, for `session.created`.
         extensions: Extensions that the client switched on.
         while_spoken: Whether what was said so far is translated while more is being said.
+        settings: To begin with, each as in `session.update`; checked already.
     """
 
     session_id: str
@@ -71,6 +73,7 @@ class TranslationOptions:
     expires_at: int
     extensions: frozenset[str] = frozenset()
     while_spoken: bool = False
+    settings: tuple[Mapping[str, object], ...] = ()
 
 
 @dataclass(slots=True)
@@ -106,7 +109,7 @@ class TranslationSession:
     def __init__(self, options: TranslationOptions, new_id: NewId) -> None:
         self._options = options
         self._new_id = new_id
-        self._config = first_config(options.targets)
+        self._config = first_config(options.targets, options.settings)
         self._open_config = self._config
         self._configured: Configure | None = None
         self._outbox = Outbox(new_id)

@@ -10,29 +10,32 @@ import pytest
 import websockets
 from hypothesis import given
 from hypothesis import strategies as st
-from openai import AsyncOpenAI
+from openai import AsyncOpenAI, BadRequestError
+from openai.types.realtime import RealtimeTranslationClientSecretCreateResponse
 
 from agent.errors import LimitExceeded
 from agent.gateway import client_secrets
-from agent.gateway.client_secrets import ClientSecrets
+from agent.gateway.client_secrets import ClientSecret, ClientSecrets
 from tests.helpers.gateway import RunningGateway, gateway
 
 KEY = "the-real-key"
 
 
-async def ask(running: RunningGateway, body: Any, key: str = KEY) -> httpx2.Response:
+async def ask(
+    running: RunningGateway, body: Any, key: str = KEY, kind: str = "realtime"
+) -> httpx2.Response:
     async with httpx2.AsyncClient() as http:
         return await http.post(
-            f"{running.url}/v1/realtime/client_secrets",
+            f"{running.url}/v1/{kind}/client_secrets",
             content=body if isinstance(body, str) else json.dumps(body),
             headers={"Authorization": f"Bearer {key}"},
         )
 
 
-async def opened(running: RunningGateway, secret: str) -> dict[str, Any]:
+async def opened(running: RunningGateway, secret: str, path: str = "") -> dict[str, Any]:
     """The first event of a session that was opened as a browser does."""
     protocols = ["realtime", f"openai-insecure-api-key.{secret}"]
-    async with websockets.connect(running.ws_url, subprotocols=protocols) as client:
+    async with websockets.connect(running.ws_url + path, subprotocols=protocols) as client:
         return json.loads(await client.recv())
 
 
@@ -58,6 +61,32 @@ async def test_a_secret_does_nothing_else():
         async with httpx2.AsyncClient(headers={"Authorization": f"Bearer {value}"}) as http:
             assert (await http.get(f"{running.url}/metrics")).status_code == 401
             assert (await http.get(f"{running.url}/v1/models")).status_code == 200
+            assert (await http.get(f"{running.url}/v1/realtime/ice_servers")).status_code == 200
+
+
+async def test_a_secret_opens_sessions_of_its_kind_only():
+    async with gateway(api_key=KEY) as running:
+        talks = (await ask(running, {})).json()["value"]
+        translates = (await ask(running, {}, kind="realtime/translations")).json()["value"]
+        first = await opened(running, translates, "/translations")
+        assert first["type"] == "session.created"
+        for secret, path in ((translates, ""), (talks, "/translations")):
+            refused = await opened(running, secret, path)
+            assert refused["error"]["code"] == "client_secret_not_enough"
+        async with httpx2.AsyncClient(headers={"Authorization": f"Bearer {translates}"}) as http:
+            for path, status in (("translations/calls", 400), ("calls", 401)):
+                answer = await http.post(f"{running.url}/v1/realtime/{path}", content="")
+                assert answer.status_code == status
+            hang_up = f"{running.url}/v1/realtime/translations/calls/rtc_none/hangup"
+            assert (await http.post(hang_up)).status_code == 404
+
+
+async def test_a_kind_that_is_not_served_is_refused_with_and_without_a_secret():
+    async with gateway(api_key=KEY) as running:
+        secret = (await ask(running, {})).json()["value"]
+        for key in (secret, KEY):
+            refused = await opened(running, key, "?intent=karaoke")
+            assert refused["error"]["param"] == "intent"
 
 
 async def test_unknown_secrets_are_refused_even_where_no_key_is_needed():
@@ -74,6 +103,7 @@ async def test_unknown_secrets_are_refused_even_where_no_key_is_needed():
         ({"sesion": {}}, "sesion"),
         ({"session": {"type": "realtime", "instructons": ""}}, "session.instructons"),
         ({"session": []}, "session"),
+        ({"session": {"type": "translation"}}, "session.type"),
         ("{", None),
     ],
 )
@@ -99,12 +129,33 @@ async def test_the_openai_sdk_makes_and_reads_them():
         assert heard.session.type == "transcription"
 
 
+async def test_the_openai_sdk_makes_and_reads_those_of_translations():
+    async with (
+        gateway(api_key=KEY) as running,
+        AsyncOpenAI(api_key=KEY, base_url=f"{running.url}/v1") as client,
+    ):
+        made = await client.realtime.translations.client_secrets.create(
+            session={"model": "any", "audio": {"output": {"language": "de"}}}
+        )
+        RealtimeTranslationClientSecretCreateResponse.model_validate(made.model_dump())
+        assert made.value.startswith("ek_")
+        assert made.session.type == "translation"
+        assert made.session.model == "idle-1"
+        assert made.session.audio.output.language == "de"
+        with pytest.raises(BadRequestError) as refused:
+            await client.realtime.translations.client_secrets.create(
+                session={"model": "any", "audio": {"output": {"language": "Klingon"}}}
+            )
+        assert refused.value.param == "session.audio.output.language"
+
+
 @given(st.lists(st.tuples(st.integers(1, 50), st.booleans()), max_size=40))
 def test_a_secret_is_good_exactly_until_it_expires(steps: list[tuple[int, bool]]):
     store, now, made = ClientSecrets(), 0.0, []
     for seconds, create in steps:
         if create:
-            made.append((store.create({"n": len(made)}, now + seconds, now), now + seconds))
+            secret = ClientSecret({"n": len(made)}, now + seconds)
+            made.append((store.create(secret, now), secret.expires_at))
         else:
             now += seconds
         for index, (value, expires_at) in enumerate(made):
@@ -116,8 +167,8 @@ def test_a_secret_is_good_exactly_until_it_expires(steps: list[tuple[int, bool]]
 def test_there_are_never_too_many(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(client_secrets, "MOST_SECRETS", 2)
     store = ClientSecrets()
-    store.create({}, 10, 0)
-    store.create({}, 20, 0)
+    store.create(ClientSecret({}, 10), 0)
+    store.create(ClientSecret({}, 20), 0)
     with pytest.raises(LimitExceeded, match="in use"):
-        store.create({}, 30, 5)
-    store.create({}, 30, 11)
+        store.create(ClientSecret({}, 30), 5)
+    store.create(ClientSecret({}, 30), 11)
