@@ -1,26 +1,25 @@
 """One session's audio as Opus packets: packets in, whole 16 kHz frames out.
 
-Gaps are filled so that the session's clock goes on as the sender's does: what was lost in the
-network is concealed, what the sender left out (it is muted, or sends nothing in silence) is
-silence.
+Gaps are filled so that the session's clock goes on as the sender's does. What was lost in the
+network is taken from the copy in the packet after it, if the sender puts one there (in-band FEC,
+which our answer asks for), and made up where there is none; what the sender left out (it is
+muted, or sends nothing in silence) is silence.
 
-Source: RFC 7587 (RTP payload format for Opus); decoding by libopus through PyAV.
+Source: RFC 7587 (RTP payload format for Opus); decoding by libopus (`audio/libopus.py`).
 """
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from agent.audio.framing import Framer
+from agent.audio.libopus import OpusDecoder
 from agent.audio.pcm import SAMPLE_RATE_HZ, Samples
-from agent.audio.resample import Resampler
 from agent.audio.rtp import RTP_CLOCK_HZ, packed_bytes, unpack
 from agent.errors import InvalidEvent
 
 CONCEALED_S = 0.12
-"""Longest loss that is concealed; what is longer falls silent, faded out."""
+"""Longest loss that is concealed whole; in a longer one this much, and then silence."""
 
 MOST_FILLED_S = 2.0
 """Longest gap that is filled at all. After a longer one a turn was ended by the clock, and
@@ -29,28 +28,26 @@ what comes is a new beginning."""
 TYPICAL_BYTES_PER_SECOND = 6_000
 """Of a browser's speech (32 to 40 kbit/s) with our framing; to judge how much waits."""
 
-_ECHO_SAMPLES = RTP_CLOCK_HZ // 100  # 10 ms, mirrored again and again
-_JOIN_SAMPLES = RTP_CLOCK_HZ // 400  # 2.5 ms
+_CONCEALED_SAMPLES = int(CONCEALED_S * SAMPLE_RATE_HZ)
+_TICKS = RTP_CLOCK_HZ // SAMPLE_RATE_HZ  # of RTP's clock in one of our samples
 _TIMESTAMPS = 1 << 32
+_NOTHING: Samples = np.zeros(0, np.float32)
 
 
 class OpusIntake:
-    """Decodes, fills, resamples and frames what one peer sends; see `audio.rtp.pack`.
+    """Decodes, fills and frames what one peer sends; see `audio.rtp.pack`.
 
     Not for use from several threads at once. The same interface as `AudioIntake`.
 
     Raises:
-        ModuleNotFoundError: PyAV is not installed (the extra `webrtc`).
+        LibraryMissing: There is no libopus (it comes with the extra `webrtc`).
     """
 
     def __init__(self) -> None:
-        self._decoder = _new_decoder()
-        self._resampler = Resampler(RTP_CLOCK_HZ)
+        self._decoder = OpusDecoder()
         self._framer = Framer()
         self._due: int | None = None  # timestamp of the next sample, at 48 kHz
         self._next_sequence = 0
-        self._tail = np.zeros(_ECHO_SAMPLES, np.float32)
-        self._concealing = False
 
     @property
     def position_sample(self) -> int:
@@ -98,14 +95,11 @@ class OpusIntake:
             if packet.payload:
                 pieces.extend(self._take(packet.sequence, packet.timestamp, packet.payload))
             self._next_sequence = packet.sequence + 1
-        if not pieces:
-            return self._framer.push(np.zeros(0, np.float32))
-        return self._framer.push(self._resampler.push(np.concatenate(pieces)))
+        return self._framer.push(np.concatenate(pieces) if pieces else _NOTHING)
 
     def flush(self) -> Samples:
         """Give all that is still inside, float32[n] of any length; more may follow."""
-        frames = self._framer.push(self._resampler.flush())
-        return np.concatenate((frames, self._framer.take_rest()))
+        return self._framer.take_rest()
 
     def _take(self, sequence: int, timestamp: int, payload: bytes) -> list[Samples]:
         pieces: list[Samples] = []
@@ -113,50 +107,28 @@ class OpusIntake:
             gap = (timestamp - self._due + _TIMESTAMPS // 2) % _TIMESTAMPS - _TIMESTAMPS // 2
             if 0 < gap <= MOST_FILLED_S * RTP_CLOCK_HZ:
                 lost = sequence != self._next_sequence
-                pieces.append(self._concealed(gap) if lost else np.zeros(gap, np.float32))
-        samples = self._decoded(payload)
-        if self._concealing and samples.size >= _JOIN_SAMPLES:
-            rise = np.linspace(0, 1, _JOIN_SAMPLES, dtype=np.float32)
-            samples[:_JOIN_SAMPLES] *= rise
-            self._concealing = False
+                pieces.extend(self._filled(gap // _TICKS, payload if lost else b""))
+        samples = self._decoder.decode(payload)
+        if samples is None:  # it is damaged
+            samples = np.zeros(round(_duration_s(payload) * SAMPLE_RATE_HZ), np.float32)
         pieces.append(samples)
-        if samples.size >= _ECHO_SAMPLES:
-            self._tail = samples[-_ECHO_SAMPLES:]
-        self._due = (timestamp + samples.size) % _TIMESTAMPS
+        self._due = (timestamp + samples.size * _TICKS) % _TIMESTAMPS
         return pieces
 
-    def _decoded(self, payload: bytes) -> Samples:
-        """float32[T] at 48 kHz; silence of its length where the packet is damaged."""
-        av, decoder = self._decoder
-        try:
-            frames = decoder.decode(av.Packet(payload))
-        except av.error.FFmpegError:
-            return np.zeros(round(_duration_s(payload) * RTP_CLOCK_HZ), np.float32)
-        samples = [frame.to_ndarray().reshape(-1) for frame in frames]
-        if not samples:
-            return np.zeros(0, np.float32)
-        joined = np.concatenate(samples)
-        scale = np.float32(1 / 32_768) if joined.dtype == np.int16 else np.float32(1)
-        return joined.astype(np.float32) * scale
-
-    def _concealed(self, count: int) -> Samples:
-        """float32[count]: the last 10 ms mirrored back and forth, fading to silence."""
-        period = np.concatenate((self._tail[::-1], self._tail))
-        fading = min(count, int(CONCEALED_S * RTP_CLOCK_HZ))
-        made = np.zeros(count, np.float32)
-        echo = np.tile(period, -(-fading // period.size))[:fading]
-        made[:fading] = echo * np.linspace(1, 0, fading, dtype=np.float32)
-        self._concealing = True
-        return made
-
-
-def _new_decoder() -> tuple[Any, Any]:
-    import av  # noqa: PLC0415  # only where WebRTC is used
-
-    decoder = av.CodecContext.create("libopus", "r")
-    decoder.layout = "mono"
-    decoder.sample_rate = RTP_CLOCK_HZ
-    return av, decoder
+    def _filled(self, count: int, next_payload: bytes) -> list[Samples]:
+        """float32 of `count` samples in all, before a packet; an empty one: nothing was lost."""
+        if not next_payload:
+            return [np.zeros(count, np.float32)]
+        if count <= _CONCEALED_SAMPLES:
+            made = [self._decoder.recover(next_payload, count)]
+        else:
+            copied = min(round(_duration_s(next_payload) * SAMPLE_RATE_HZ), _CONCEALED_SAMPLES)
+            faded = self._decoder.conceal(_CONCEALED_SAMPLES)
+            silent = np.zeros(max(0, count - _CONCEALED_SAMPLES - copied), np.float32)
+            copied = count - faded.size - silent.size
+            made = [faded, silent, self._decoder.recover(next_payload, copied)]
+        missing = count - sum(piece.size for piece in made)
+        return [*made, np.zeros(missing, np.float32)]
 
 
 def _duration_s(payload: bytes) -> float:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 RTP_CLOCK_HZ = 48_000
 """Of Opus, whatever its bandwidth (RFC 7587, section 4.1)."""
@@ -27,10 +27,10 @@ _RESTART_PACKETS = 1_000
 """A step in the sequence that no loss explains: the sender has begun anew."""
 
 _HEADER = struct.Struct(">IIH")
+_RTP_HEADER = struct.Struct(">BBHII")
 
 
-@dataclass(frozen=True, slots=True)
-class AudioPacket:
+class AudioPacket(NamedTuple):
     """One packet of a stream.
 
     Attributes:
@@ -42,6 +42,42 @@ class AudioPacket:
     sequence: int
     timestamp: int
     payload: bytes
+
+
+class RtpPacket(NamedTuple):
+    """A packet as it came.
+
+    Attributes:
+        payload_type: What codes it, by the offer and its answer.
+        sequence: 16 bits.
+        timestamp: 32 bits, at 48 kHz.
+        source: SSRC.
+        payload: Encoded audio; may be empty.
+    """
+
+    payload_type: int
+    sequence: int
+    timestamp: int
+    source: int
+    payload: bytes
+
+
+def read_packet(data: bytes) -> RtpPacket | None:
+    """Read one RTP packet, its SRTP taken off; None if it is none."""
+    size = len(data)
+    if size < _RTP_HEADER.size:
+        return None
+    first, second, sequence, timestamp, source = _RTP_HEADER.unpack_from(data)
+    at = _RTP_HEADER.size + 4 * (first & 15)  # contributing sources are skipped
+    if first & 16:  # and so are extensions
+        if size < at + 4:
+            return None
+        at += 4 + 4 * (data[at + 2] << 8 | data[at + 3])
+    if first & 32:  # padding says its own length at its end
+        size -= data[-1]
+    if first >> 6 != 2 or size < at:
+        return None
+    return RtpPacket(second & 127, sequence, timestamp, source, data[at:size])
 
 
 class ReorderBuffer:
@@ -56,6 +92,8 @@ class ReorderBuffer:
         self._next = 0
         self._last_timestamp = 0
         self._waiting: dict[int, tuple[AudioPacket, float]] = {}
+        self.given = 0
+        """Packets that came out."""
         self.lost = 0
         """Packets that never came, or too late."""
 
@@ -65,6 +103,16 @@ class ReorderBuffer:
         if not self._waiting:
             return None
         return min(arrived_s for _, arrived_s in self._waiting.values()) + self._patience_s
+
+    @property
+    def source(self) -> int | None:
+        """SSRC of the stream; None before its first packet."""
+        return self._source
+
+    @property
+    def newest(self) -> int:
+        """Number of the last packet that came out or was given up."""
+        return self._next - 1
 
     def push(
         self, source: int, sequence: int, timestamp: int, payload: bytes, now_s: float
@@ -78,6 +126,13 @@ class ReorderBuffer:
             payload: Encoded audio; may be empty.
             now_s: The time.
         """
+        if sequence == self._next & 0xFFFF and source == self._source and not self._waiting:
+            # Nearly all packets: next in line.
+            packet = AudioPacket(self._next, self._unwrapped(timestamp), payload)
+            self._next += 1
+            self._last_timestamp = packet.timestamp
+            self.given += 1
+            return [packet]
         ready: list[AudioPacket] = []
         step = _signed(sequence - self._next, _SEQUENCES)
         if self._source is None or source != self._source or abs(step) > _RESTART_PACKETS:
@@ -105,6 +160,7 @@ class ReorderBuffer:
         Numbers go on, so that they stay unique; their low bits are the sender's.
         """
         rest = [self._waiting.pop(number)[0] for number in sorted(self._waiting)]
+        self.given += len(rest)
         self._source = source
         self._next += (sequence - self._next) % _SEQUENCES + _SEQUENCES
         self._last_timestamp += (timestamp - self._last_timestamp) % _TIMESTAMPS + _TIMESTAMPS
@@ -118,6 +174,7 @@ class ReorderBuffer:
             packet = waiting[0]
             self._next += 1
             self._last_timestamp = packet.timestamp
+            self.given += 1
             yield packet
 
     def _skip_hole(self) -> list[AudioPacket]:

@@ -23,6 +23,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
+from agent.audio import libopus
 from agent.errors import EngineUnavailable, InvalidEvent, LimitExceeded
 from agent.gateway import ice
 from agent.gateway.body import read_body
@@ -50,7 +51,7 @@ async def create_translation_call(request: Request) -> Response:
 
 async def _create(request: Request, *, translates: bool) -> Response:
     gateway: Gateway = request.app.state.gateway
-    if importlib.util.find_spec("aiortc") is None:
+    if importlib.util.find_spec("aiortc") is None or not libopus.is_here():
         missing = EngineUnavailable(
             "WebRTC is not installed on this server; install voice-agent[webrtc], or use the "
             "WebSocket at /v1/realtime"

@@ -1,7 +1,7 @@
 """The WebRTC transport: one peer's data channel and microphone, by aiortc.
 
-aiortc does ICE, DTLS and SCTP. Its receive path for audio is passed by: after losses it holds
-audio back for good and loses a part of it. Packets go from its router into a buffer that only
+aiortc does ICE, DTLS and SCTP. Its receive path for audio is passed by (`audio_path.py`): after
+losses it holds audio back for good and loses a part of it. Packets go into a buffer that only
 puts them in order (`audio/rtp.py`); decoding is done with all other audio in the hub's worker
 thread (`audio/opus.py`), so nothing on the event loop grows with the sound.
 
@@ -26,15 +26,26 @@ from aiortc import (
     RTCRtpReceiver,
     RTCSessionDescription,
 )
+from aiortc.rtcrtpparameters import RTCRtpCodecCapability
 
 from agent.audio.intake import Intake
 from agent.audio.opus import OpusIntake
-from agent.audio.rtp import ReorderBuffer, pack
+from agent.audio.rtp import ReorderBuffer, RtpPacket, pack
 from agent.errors import InvalidEvent, LimitExceeded
+from agent.gateway.arrivals import Arrivals
+from agent.gateway.audio_path import AudioPath
+from agent.gateway.offer import (
+    EVENTS_CHANNEL,
+    check_offer,
+    invalid_offer,
+    payload_types,
+    with_opus_parameters,
+)
 from agent.gateway.refusals import error_event
 from agent.gateway.transport import (
     CLOSE_LOST,
     CLOSE_NORMAL,
+    CLOSE_POLICY,
     CLOSE_TRY_AGAIN_LATER,
     TransportClosed,
     size_bytes,
@@ -42,9 +53,6 @@ from agent.gateway.transport import (
 )
 
 log = structlog.get_logger()
-
-EVENTS_CHANNEL = "oai-events"
-"""Label of the data channel that carries the protocol's events."""
 
 CONNECT_S = 15.0
 """How long a peer may take from the answer to the open data channel."""
@@ -55,11 +63,16 @@ SILENT_S = 8.0
 LOOK_S = 0.5
 """How often to look whether it has, and whether packets have waited long enough."""
 
+REPORT_S = 1.0
+"""How often the sender is told what was lost."""
+
 CLOSE_FLUSH_S = 1.0
 MAX_OUTBOX_BYTES = 4 * 1024 * 1024
-MAX_QUEUED_AUDIO = 1024
-"""Packets that are not taken yet, some 20 s: a session that does not take them has a worse
-problem, and what it cannot take is lost."""
+OPUS = RTCRtpCodecCapability(mimeType="audio/opus", clockRate=48_000, channels=2)
+
+MESSAGES_WAITING = 4
+"""So many of the largest messages may wait. Unlike a socket a data channel cannot be left unread
+until there is room."""
 
 
 class WebRtcTransport:
@@ -80,12 +93,11 @@ class WebRtcTransport:
         self._max_message_bytes = max_message_bytes
         self._peer = RTCPeerConnection(RTCConfiguration(iceServers=list(ice_servers)))
         self._channel: RTCDataChannel | None = None
-        self._inbox: deque[str | bytes] = deque()
-        self._audio: deque[bytes] = deque(maxlen=MAX_QUEUED_AUDIO)
-        self._arrived = asyncio.Event()
+        self._arrivals = Arrivals(MESSAGES_WAITING * max_message_bytes)
         self._outbox: deque[str] = deque()
         self._outbox_bytes = 0
         self._reorder = ReorderBuffer()
+        self._path: AudioPath | None = None
         self._last_packet_s = time.monotonic()
         self._connect_by_s = self._last_packet_s + CONNECT_S
         self._watch: asyncio.Task[None] | None = None
@@ -103,36 +115,34 @@ class WebRtcTransport:
             InvalidEvent: It is no offer that can be answered; the connection is closed.
         """
         try:
+            check_offer(offer)
+            # Of all that aiortc speaks: other codecs of the offer would come undecoded.
+            self._peer.addTransceiver("audio", direction="recvonly").setCodecPreferences([OPUS])
             await self._peer.setRemoteDescription(RTCSessionDescription(offer, "offer"))
-            self._check_media()
+            path = AudioPath(self._microphone(), self._take_packet, self._note_packet)
             await self._peer.setLocalDescription(await self._peer.createAnswer())
         except InvalidEvent:
             await self._peer.close()
             raise
-        except Exception as error:  # aiortc raises whatever its parser trips over
+        except Exception as error:  # aiortc raises whatever it trips over
             await self._peer.close()
             log.info("offer refused", error=type(error).__name__)
-            raise InvalidEvent(
-                f"the offer is not SDP that this server understands ({type(error).__name__}); send "
-                "what createOffer() gives, with an audio track and a data channel",
-                code="invalid_offer",
-                param="sdp",
-            ) from error
+            reason = f"{type(error).__name__}: {error}"[:200]
+            raise invalid_offer(f"the offer cannot be answered ({reason})") from error
+        answer = self._peer.localDescription.sdp
+        path.begin(payload_types(answer))
+        self._path = path
         self._watch = asyncio.create_task(self._look_after())
-        return self._peer.localDescription.sdp
+        return with_opus_parameters(answer)
 
     async def receive(self) -> str | bytes:
         """Wait for the next message; see `Transport.receive`."""
         while True:
-            if self._inbox:
-                return self._inbox.popleft()
-            if self._audio:
-                packets = b"".join(self._audio)
-                self._audio.clear()
-                return packets
+            arrived = self._arrivals.take()
+            if arrived is not None:
+                return arrived
             self._raise_if_ended()
-            self._arrived.clear()
-            await self._arrived.wait()
+            await self._arrivals.wait()
 
     async def send(self, event: Mapping[str, object]) -> None:
         """Queue one event; see `Transport.send`."""
@@ -157,60 +167,33 @@ class WebRtcTransport:
 
     # ------------------------------------------------------------ the peer
 
-    def _check_media(self) -> None:
-        """One microphone, and a data channel.
+    def _microphone(self) -> RTCRtpReceiver:
+        """The receiver of the offer's one microphone; all other media are declined."""
+        found = None
+        for transceiver in self._peer.getTransceivers():
+            # What the offer proposes, seen from here.
+            proposed = transceiver._offerDirection
+            if transceiver.kind == "audio" and proposed in {"recvonly", "sendrecv"}:
+                found = found or transceiver
+            if transceiver is not found:
+                transceiver.direction = "inactive"
+        assert found is not None  # check_offer has seen it
+        return found.receiver
 
-        Raises:
-            InvalidEvent: One of them is missing.
-        """
-        receivers = [each.receiver for each in self._peer.getTransceivers() if each.kind == "audio"]
-        if not receivers:
-            raise InvalidEvent(
-                "the offer has no audio; add a microphone track before createOffer()",
-                code="invalid_offer",
-                param="sdp",
+    def _take_packet(self, packet: RtpPacket) -> None:
+        self._queue_audio(
+            self._reorder.push(
+                packet.source,
+                packet.sequence,
+                packet.timestamp,
+                packet.payload,
+                self._last_packet_s,
             )
-        if self._peer.sctp is None:
-            raise InvalidEvent(
-                f"the offer has no data channel; call createDataChannel({EVENTS_CHANNEL!r}) before "
-                "createOffer()",
-                code="invalid_offer",
-                param="sdp",
-            )
-        for receiver in receivers:
-            self._listen_to(receiver)
-
-    def _listen_to(self, receiver: RTCRtpReceiver) -> None:
-        """Take the receiver's packets before its own jitter buffer does.
-
-        There is no public way. `tests/integration/test_webrtc.py` would notice if aiortc's
-        router began to call something else.
-        """
-
-        async def take(packet: Any, arrival_time_ms: int) -> None:
-            del arrival_time_ms
-            now_s = self._note_packet()
-            self._queue_audio(
-                self._reorder.push(
-                    packet.ssrc, packet.sequence_number, packet.timestamp, packet.payload, now_s
-                )
-            )
-
-        private: Any = receiver
-        private._handle_rtp_packet = take
-        connection: Any = receiver.transport.transport._connection
-        answer_check = connection.request_received
-
-        def note_and_answer(*arguments: Any) -> None:
-            self._note_packet()
-            answer_check(*arguments)
-
-        connection.request_received = note_and_answer
+        )
 
     def _queue_audio(self, packets: Sequence[Any]) -> None:
         if packets:
-            self._audio.append(pack(packets))
-            self._arrived.set()
+            self._arrivals.put_audio(pack(packets))
 
     def _note_packet(self) -> float:
         self._last_packet_s = time.monotonic()
@@ -244,8 +227,8 @@ class WebRtcTransport:
                 )
             )
             return
-        self._inbox.append(message)
-        self._arrived.set()
+        if not self._arrivals.put_message(message):
+            self._start_closing(CLOSE_POLICY, "the client sends more than is taken")
 
     def _tell(self, error: InvalidEvent | LimitExceeded) -> None:
         self._queue(to_text(error_event(error)))
@@ -259,6 +242,7 @@ class WebRtcTransport:
 
     async def _look_after(self) -> None:
         """Give up holes in the audio, and peers that have vanished or never came."""
+        report_at_s = 0.0
         while self.ended is None:
             now_s = time.monotonic()
             if self._channel is None and now_s > self._connect_by_s:
@@ -266,6 +250,9 @@ class WebRtcTransport:
             elif self._channel is not None and now_s > self._last_packet_s + SILENT_S:
                 self._end(CLOSE_LOST, by_peer=True)
             self._queue_audio(self._reorder.take(now_s))
+            if self._path is not None and now_s >= report_at_s:
+                report_at_s = now_s + REPORT_S
+                await self._path.report(self._reorder)
             deadline_s = self._reorder.deadline_s
             wait_s = LOOK_S if deadline_s is None else deadline_s - now_s
             await asyncio.sleep(min(LOOK_S, max(0.01, wait_s)))
@@ -301,7 +288,8 @@ class WebRtcTransport:
         """Note how the connection ended; the first cause counts."""
         if self.ended is None:
             self.ended = TransportClosed(code, reason, by_peer=by_peer)
-            self._arrived.set()
+            self._arrivals.gather()
+            self._arrivals.wake()
 
     def _raise_if_ended(self) -> None:
         if self.ended is not None:

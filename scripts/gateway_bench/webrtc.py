@@ -17,26 +17,17 @@ from aiortc.mediastreams import MediaStreamTrack
 
 from agent.client.recording import read_recording
 from scripts.gateway_bench.load import NOISE_PIECES, PIECE_S, SESSION, Load, Speaker, noise
+from tests.helpers.opus import RATE_HZ, encoded
 
-RATE_HZ = 48_000
 PACKET_SAMPLES = 960
 PACKET_S = PACKET_SAMPLES / RATE_HZ
 PACKETS_PER_PIECE = round(PIECE_S / PACKET_S)
 CONNECT_S = 30.0
 
 
-def encoded(samples: np.ndarray) -> list[list[bytes]]:
+def in_pieces(samples: np.ndarray) -> list[list[bytes]]:
     """float32[T] at 48 kHz as Opus packets, two for a piece of 40 ms."""
-    encoder = av.CodecContext.create("libopus", "w")
-    encoder.sample_rate, encoder.layout, encoder.format = RATE_HZ, "mono", "s16"
-    encoder.bit_rate, encoder.options = 32_000, {"application": "voip"}
-    padded = np.pad(samples, (0, -samples.size % (PACKETS_PER_PIECE * PACKET_SAMPLES)))
-    pcm = (np.clip(padded, -1, 1) * 32_767).astype(np.int16).reshape(-1, 1, PACKET_SAMPLES)
-    packets: list[bytes] = []
-    for index, piece in enumerate(pcm):
-        frame = av.AudioFrame.from_ndarray(piece, format="s16", layout="mono")
-        frame.sample_rate, frame.pts = RATE_HZ, index * PACKET_SAMPLES
-        packets += [bytes(packet) for packet in encoder.encode(frame)]
+    packets = encoded(samples)
     return [
         packets[at : at + PACKETS_PER_PIECE]
         for at in range(0, len(packets) - PACKETS_PER_PIECE + 1, PACKETS_PER_PIECE)
@@ -47,11 +38,11 @@ class Sender:
     """What all peers say, by one clock that starts for all at once."""
 
     def __init__(self, path: Path | None, count: int, load: Load) -> None:
-        speech = encoded(read_recording(path).at_rate(RATE_HZ)) if path else []
+        speech = in_pieces(read_recording(path).at_rate(RATE_HZ)) if path else []
         self.speaker = Speaker(speech, count)
         self.load = load
         self._count = count
-        self._quiet = encoded(noise(RATE_HZ))
+        self._quiet = in_pieces(noise(RATE_HZ))
         self.began_s: float | None = None
         self.ticks = 0
 

@@ -11,8 +11,9 @@ import asyncio
 import fractions
 import json
 import random
+from collections import deque
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import httpx2
@@ -20,9 +21,10 @@ import numpy as np
 import soxr
 from aiortc import RTCConfiguration, RTCPeerConnection, RTCSessionDescription
 from aiortc.mediastreams import MediaStreamTrack
-from av import AudioFrame
+from av import AudioFrame, Packet
 
-RATE_HZ = 48_000
+from tests.helpers.opus import RATE_HZ, encoded
+
 FRAME_SAMPLES = 960
 
 Event = dict[str, Any]
@@ -59,19 +61,69 @@ class Microphone(MediaStreamTrack):
         return frame
 
 
+class OpusMicrophone(MediaStreamTrack):
+    """Plays packets in real time that were encoded before, and silence between.
+
+    Args:
+        pauses: Whether it sends nothing in silence, as a browser's encoder may.
+        options: More of the encoder; see `tests.helpers.opus`.
+    """
+
+    kind = "audio"
+
+    def __init__(self, *, pauses: bool = False, **options: str) -> None:
+        super().__init__()
+        self._options = options
+        (self._quiet,) = [None] if pauses else encoded(np.zeros(FRAME_SAMPLES, np.float32))
+        self._waiting: deque[bytes] = deque()
+        self._number = 0
+        self._began_s: float | None = None
+
+    @property
+    def is_silent(self) -> bool:
+        """Whether all of it was said."""
+        return not self._waiting
+
+    def say(self, samples: np.ndarray) -> None:
+        """Add float32[T] at 16 kHz."""
+        self._waiting.extend(encoded(soxr.resample(samples, 16_000, RATE_HZ), **self._options))
+
+    async def recv(self) -> Packet:
+        """The next packet, when it is due."""
+        loop = asyncio.get_running_loop()
+        if self._began_s is None:
+            self._began_s = loop.time()
+        payload = None
+        while payload is None:
+            due_s = self._began_s + self._number * FRAME_SAMPLES / RATE_HZ
+            await asyncio.sleep(due_s - loop.time())
+            payload = self._waiting.popleft() if self._waiting else self._quiet
+            self._number += 1
+        packet = Packet(payload)
+        packet.pts = (self._number - 1) * FRAME_SAMPLES
+        packet.time_base = fractions.Fraction(1, RATE_HZ)
+        return packet
+
+
+AnyMicrophone = Microphone | OpusMicrophone
+
+
 class Peer:
     """One call.
 
+    Args:
+        microphone: What it speaks with.
+
     Attributes:
         connection: aiortc's.
-        microphone: What it speaks with.
+        microphone: What it speaks with now.
         events: What came, in order.
         location: Address of the call, from the answer.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, microphone: AnyMicrophone | None = None) -> None:
         self.connection = RTCPeerConnection(RTCConfiguration(iceServers=[]))
-        self.microphone = Microphone()
+        self.microphone = microphone or Microphone()
         self.connection.addTrack(self.microphone)
         self.channel = self.connection.createDataChannel("oai-events")
         self.channel.on("message", self._message)
@@ -88,37 +140,54 @@ class Peer:
         async with self._changed:
             self._changed.notify_all()
 
-    async def call(self, url: str, session: Event | None = None) -> None:
-        """Offer, and take the answer."""
+    async def call(
+        self, url: str, session: Event | None = None, kind: str = "realtime", key: str = "any"
+    ) -> None:
+        """Offer, and take the answer; `kind` is a part of the address."""
         await self.connection.setLocalDescription(await self.connection.createOffer())
         sdp = self.connection.localDescription.sdp
-        async with httpx2.AsyncClient() as client:
+        async with httpx2.AsyncClient(headers={"Authorization": f"Bearer {key}"}) as client:
             if session is None:
                 answer = await client.post(
-                    f"{url}/v1/realtime/calls?model=any",
+                    f"{url}/v1/{kind}/calls?model=any",
                     content=sdp,
                     headers={"Content-Type": "application/sdp"},
                 )
             else:
                 form = {"sdp": (None, sdp), "session": (None, json.dumps(session))}
-                answer = await client.post(f"{url}/v1/realtime/calls", files=form)
+                answer = await client.post(f"{url}/v1/{kind}/calls", files=form)
         assert answer.status_code == 201, answer.text
         self.location = answer.headers["location"]
         await self.connection.setRemoteDescription(RTCSessionDescription(answer.text, "answer"))
 
-    def impair(self, loss: float, jitter_s: float, seed: int) -> None:
-        """From now on lose a share of the audio packets, and delay each by up to `jitter_s`."""
+    def impair(self, loss: float, jitter_s: float, seed: int) -> list[int]:
+        """From now on lose a share of the audio packets, and delay each by up to `jitter_s`.
+
+        Returns:
+            How many there were and how many were lost, so far.
+        """
         transport: Any = self.connection.getSenders()[0].transport
-        deliver, chance = transport._send_rtp, random.Random(seed)
+        deliver, chance, counts = transport._send_rtp, random.Random(seed), [0, 0]
 
         async def send_badly(data: bytes) -> None:
             if data[1] & 127 >= 64 and 72 <= data[1] & 127 <= 76:  # RTCP arrives
                 await deliver(data)
-            elif chance.random() >= loss:
+                return
+            is_lost = chance.random() < loss
+            counts[0] += 1
+            counts[1] += is_lost
+            if not is_lost:
                 delay_s = chance.uniform(0, jitter_s)
                 self._late.append(asyncio.create_task(_later(deliver, data, delay_s)))
 
         transport._send_rtp = send_badly
+        return counts
+
+    def use_microphone(self, microphone: AnyMicrophone | None) -> None:
+        """Change the device, or take it away."""
+        self.connection.getSenders()[0].replaceTrack(microphone)
+        if microphone is not None:
+            self.microphone = microphone
 
     def vanish(self) -> None:
         """Say nothing more, as if the network cable had been pulled."""
@@ -153,15 +222,22 @@ class Peer:
 
 async def _later(deliver: Callable[[bytes], Any], data: bytes, delay_s: float) -> None:
     await asyncio.sleep(delay_s)
-    await deliver(data)
+    with suppress(ConnectionError):  # the call is over
+        await deliver(data)
 
 
 @asynccontextmanager
-async def peer(url: str, session: Event | None = None) -> AsyncIterator[Peer]:
+async def peer(
+    url: str,
+    session: Event | None = None,
+    kind: str = "realtime",
+    key: str = "any",
+    microphone: AnyMicrophone | None = None,
+) -> AsyncIterator[Peer]:
     """A call that has begun."""
-    one = Peer()
+    one = Peer(microphone)
     try:
-        await one.call(url, session)
+        await one.call(url, session, kind, key)
         await one.event("session.created", within_s=15)
         yield one
     finally:

@@ -6,10 +6,11 @@ import asyncio
 
 import httpx2
 import pytest
+from openai import AsyncOpenAI
 
-from tests.helpers.peer import peer
+from tests.helpers.peer import Peer, peer
 from tests.helpers.server import RunningServer
-from tests.helpers.speech import recording
+from tests.helpers.speech import recording, recordings
 from tests.helpers.wer import word_errors
 
 pytestmark = [pytest.mark.models, pytest.mark.slow]
@@ -109,6 +110,66 @@ async def test_a_transcription_session_over_webrtc(small_server: RunningServer):
         client.microphone.say(clip.samples())
         done = await client.event("conversation.item.input_audio_transcription.completed")
         assert word_errors(clip.text, done["transcript"]).rate <= 0.35
+
+
+TRANSLATION = {
+    "type": "translation",
+    "audio": {"input": {"transcription": {"model": "any"}}, "output": {"language": "en"}},
+}
+
+
+def joined(client: Peer, kind: str) -> str:
+    """All deltas of that type."""
+    return "".join(event["delta"] for event in client.events if event["type"] == kind)
+
+
+async def test_a_translation_session_over_webrtc(small_server: RunningServer):
+    (german,) = recordings("de")[:1]
+    async with peer(small_server.url, TRANSLATION, "realtime/translations") as client:
+        assert client.location.startswith("/v1/realtime/translations/calls/rtc_")
+        session = client.events[0]["session"]
+        assert session["type"] == "translation"
+        assert session["audio"]["input"]["transcription"]["model"] == "any"
+        client.microphone.say(german.samples())
+        await client.event("session.output_transcript.delta")
+        client.send({"type": "session.input_audio_buffer.append", "audio": "AAAA"})
+        assert (await client.event("error"))["error"]["code"] == "audio_in_media_track"
+        client.send({"type": "session.close"})
+        await client.event("session.closed")
+        await client.closed()
+    kinds = {event["type"] for event in client.events} - {"error"}
+    assert kinds == {
+        "session.created",
+        "session.input_transcript.delta",
+        "session.output_transcript.delta",
+        "session.closed",
+    }
+    assert "portal" in joined(client, "session.input_transcript.delta").lower()
+    assert "portal" in joined(client, "session.output_transcript.delta").lower()
+
+
+async def test_a_page_translates_with_a_client_secret(small_server: RunningServer):
+    async with AsyncOpenAI(api_key="any", base_url=f"{small_server.url}/v1") as openai:
+        made = await openai.realtime.translations.client_secrets.create(
+            session={"model": "any", "audio": {"input": {"transcription": {"model": "mine"}}}}
+        )
+    async with peer(small_server.url, None, "realtime/translations", made.value) as client:
+        shown = client.events[0]["session"]["audio"]["input"]["transcription"]
+        assert shown["model"] == "mine"
+        async with httpx2.AsyncClient() as http:
+            hang_up = f"{small_server.url}{client.location}/hangup"
+            headers = {"Authorization": f"Bearer {made.value}"}
+            assert (await http.post(hang_up, headers=headers)).status_code == 200
+        await client.closed()
+
+
+async def test_a_language_that_cannot_be_had_is_refused_before_the_call(
+    small_server: RunningServer,
+):
+    asked = {"audio": {"output": {"language": "es"}}}
+    with pytest.raises(AssertionError, match=r"session\.audio\.output\.language"):
+        async with peer(small_server.url, asked, "realtime/translations"):
+            pass
 
 
 async def test_a_session_that_cannot_be_is_refused_by_its_field(small_server: RunningServer):

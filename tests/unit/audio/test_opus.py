@@ -2,32 +2,19 @@
 
 from __future__ import annotations
 
-import av
 import numpy as np
 import pytest
+import soxr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent.audio.opus import CONCEALED_S, MOST_FILLED_S, OpusIntake
 from agent.audio.rtp import RTP_CLOCK_HZ, AudioPacket, pack
 from agent.errors import InvalidEvent
+from tests.helpers.opus import COPIES, encoded
+from tests.helpers.speech import recording
 
 FRAME = 960
-
-
-def encoded(samples: np.ndarray, frame_ms: int = 20) -> list[bytes]:
-    """float32[T] at 48 kHz as Opus packets."""
-    encoder = av.CodecContext.create("libopus", "w")
-    encoder.sample_rate, encoder.layout, encoder.format = RTP_CLOCK_HZ, "mono", "s16"
-    encoder.bit_rate = 32_000
-    encoder.options = {"application": "voip", "frame_duration": str(frame_ms)}
-    size, packets = RTP_CLOCK_HZ * frame_ms // 1000, []
-    for at in range(0, len(samples) - size + 1, size):
-        piece = (samples[None, at : at + size] * 32_767).astype(np.int16)
-        frame = av.AudioFrame.from_ndarray(piece, format="s16", layout="mono")
-        frame.sample_rate, frame.pts = RTP_CLOCK_HZ, at
-        packets += [bytes(packet) for packet in encoder.encode(frame)]
-    return packets
 
 
 def tone(seconds: float, hz: float = 300.0) -> np.ndarray:
@@ -68,6 +55,21 @@ def test_a_single_lost_packet_is_concealed_not_silent():
     samples = heard(OpusIntake(), packets)
     hole = samples[16_000 + 80 : 16_000 + 240]
     assert np.sqrt(np.mean(hole**2)) > 0.05
+
+
+def test_what_was_lost_is_taken_from_the_copy_in_the_packet_after_it():
+    speech = soxr.resample(recording(at_least_s=2.5).samples(), 16_000, RTP_CLOCK_HZ)
+    packets = numbered(encoded(speech, **COPIES))
+    whole = heard(OpusIntake(), packets)
+    lost = range(20, len(packets) - 20, 10)
+    some = heard(OpusIntake(), [one for one in packets if one.sequence not in lost])
+    holes = np.concatenate([np.arange(n * 320, (n + 1) * 320) for n in lost])
+    error = np.sum((some[holes] - whole[holes]) ** 2) / np.sum(whole[holes] ** 2)
+    plain = numbered(encoded(speech))
+    whole = heard(OpusIntake(), plain)
+    made_up = heard(OpusIntake(), [one for one in plain if one.sequence not in lost])
+    error_made_up = np.sum((made_up[holes] - whole[holes]) ** 2) / np.sum(whole[holes] ** 2)
+    assert error < 0.3 < error_made_up
 
 
 def test_a_long_loss_fades_to_silence():

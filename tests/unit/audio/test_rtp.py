@@ -5,6 +5,8 @@ from __future__ import annotations
 import itertools
 
 import pytest
+from aiortc.rtcrtpparameters import RTCRtpHeaderExtensionParameters, RTCRtpParameters
+from aiortc.rtp import HeaderExtensionsMap, RtpPacket
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -14,6 +16,7 @@ from agent.audio.rtp import (
     AudioPacket,
     ReorderBuffer,
     pack,
+    read_packet,
     unpack,
 )
 
@@ -119,3 +122,49 @@ def test_a_hole_does_not_hold_back_more_than_a_network_would():
 def test_packets_survive_packing(packets):
     assert list(unpack(pack(packets))) == packets
     assert list(unpack(b"".join(pack([one]) for one in packets))) == packets
+
+
+@given(
+    sequence=st.integers(0, 2**16 - 1),
+    timestamp=st.integers(0, 2**32 - 1),
+    payload=st.binary(max_size=100),
+    sources=st.lists(st.integers(0, 2**32 - 1), max_size=15),
+    padding=st.integers(0, 20),
+    mid=st.one_of(st.none(), st.text("abc0", min_size=1, max_size=8)),
+)
+def test_packets_are_read_as_aiortc_writes_them(
+    sequence, timestamp, payload, sources, padding, mid
+):
+    extensions = HeaderExtensionsMap()
+    extensions.configure(
+        RTCRtpParameters(
+            headerExtensions=[
+                RTCRtpHeaderExtensionParameters(3, "urn:ietf:params:rtp-hdrext:sdes:mid")
+            ]
+        )
+    )
+    packet = RtpPacket(111, 1, sequence, timestamp, 77, payload)
+    packet.csrc, packet.padding_size = sources, padding
+    packet.extensions.mid = mid
+    read = read_packet(packet.serialize(extensions))
+    assert read == (111, sequence, timestamp, 77, payload)
+
+
+@given(st.one_of(st.binary(max_size=60), st.binary(max_size=60).map(lambda data: b"\xb1o" + data)))
+def test_rubbish_is_no_packet_or_a_short_one(data):
+    read = read_packet(data)
+    assert read is None or len(read.payload) <= len(data) - 12
+
+
+@given(lost=st.sets(st.integers(1, 98)))
+def test_what_came_and_what_was_lost_is_all_there_was(lost):
+    buffer = ReorderBuffer()
+    arrivals = [
+        (index * STEP_S, packet)
+        for index, packet in enumerate(sent(65_500, 100))
+        if index not in lost
+    ]
+    delivered(buffer, arrivals)
+    assert (buffer.given, buffer.lost) == (100 - len(lost), len(lost))
+    assert buffer.newest % 2**16 == (65_500 + 99) % 2**16
+    assert buffer.source == 1
