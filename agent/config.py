@@ -113,8 +113,10 @@ class Limits(Group):
     idle_timeout_s: float = Field(900.0, gt=0.0)
     # How long before either of them strikes a client that asked for our events is told.
     expiry_warning_s: float = Field(60.0, ge=0.0)
-    # Audio that has arrived and is not processed yet; beyond it the socket is not read.
+    # Audio that has arrived and is not processed yet; beyond it the socket is read slowly …
     max_audio_backlog_s: float = Field(60.0, gt=0.0)
+    # … and with so much waiting in a session not at all; then its client's pings go unanswered.
+    max_waiting_bytes: int = Field(32 * 1024 * 1024, ge=1024)
     shutdown_grace_s: float = Field(20.0, ge=0.0)
 
 

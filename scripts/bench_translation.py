@@ -23,8 +23,11 @@ Prints one JSON line:
     first_text_p50_s, …      from the end of a segment's speech to its first text
     done_p50_s, …            … to its last
     backlog_max_s            most speech that waited
-    rss_mb                   server and engine: at a quarter, half, three quarters, the end
-    rss_growth_mb            most of the last quarter less most of the second
+    memory_mb                of the gateway and of the engine's process, at the end of each minute
+    memory_growth_mb_per_10_min  a straight line through what comes after a warm-up of five
+                             minutes; null where the talk is too short
+    missed                   with --details: speech in no segment (seconds of the talk, recording)
+    wrong, heard             with --details: recordings whose digits are not exact; the transcript
 """
 
 from __future__ import annotations
@@ -36,7 +39,7 @@ import difflib
 import json
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -48,6 +51,7 @@ from websockets.exceptions import ConnectionClosedOK
 
 from agent.audio.pcm import SAMPLE_RATE_HZ, encode_pcm16
 from agent.vad.scorers import SileroScorer, silero_model_path
+from scripts.memory_growth import MemoryOverTime, rss_mb
 from scripts.turns_bench.clips import Clip, make_clip
 from tests.helpers.server import RunningServer, running_server
 from tests.helpers.speech import Recording, recordings
@@ -103,8 +107,10 @@ class Heard:
     wall_s: float = 0.0
     # Where the last segment ended that is done.
     translated_s: float = 0.0
-    # Seconds of the talk that were sent, and megabytes then.
-    memory: list[tuple[float, float]] = field(default_factory=list)
+    # By seconds of the talk that were sent.
+    memory: dict[str, MemoryOverTime] = field(
+        default_factory=lambda: {"gateway": MemoryOverTime(), "engine": MemoryOverTime()}
+    )
 
 
 def main() -> None:
@@ -125,6 +131,7 @@ def parse_options() -> argparse.Namespace:
     parser.add_argument("--minutes", type=float, default=10.0)
     parser.add_argument("--fast", action="store_true", help="do not wait for the clock")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--details", action="store_true", help="name what was missed or wrong")
     return parser.parse_args()
 
 
@@ -204,12 +211,12 @@ async def say(
             await asyncio.sleep(PIECE_S)
         await connection.session.input_audio_buffer.append(audio=base64.b64encode(piece).decode())
         if at_s >= next_sample_s:
-            heard.memory.append((at_s, rss_mb(server)))
+            note_memory(heard, server, at_s)
             next_sample_s = at_s + SAMPLE_EVERY_S
     await connection.session.close()
     while not heard.last:
         await asyncio.sleep(SAMPLE_EVERY_S)
-        heard.memory.append((talk.samples.size / SAMPLE_RATE_HZ, rss_mb(server)))
+        note_memory(heard, server, talk.samples.size / SAMPLE_RATE_HZ)
 
 
 def wire_pieces(samples: np.ndarray) -> Iterator[bytes]:
@@ -238,15 +245,10 @@ def take(heard: Heard, event: dict[str, Any]) -> None:
             heard.last = event["type"]
 
 
-def rss_mb(server: RunningServer) -> float:
-    """Resident memory of the server and of what it has started."""
-    total_kb = 0
-    for pid in (server.process.pid, *server.engine_pids()):
-        status = Path(f"/proc/{pid}/status").read_text(encoding="ascii", errors="replace")
-        total_kb += next(
-            int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS")
-        )
-    return total_kb / 1024
+def note_memory(heard: Heard, server: RunningServer, at_s: float) -> None:
+    """How much the server's processes have now."""
+    heard.memory["gateway"].note(at_s, rss_mb([server.process.pid]))
+    heard.memory["engine"].note(at_s, rss_mb(server.engine_pids()))
 
 
 # ------------------------------------------------------------ what came of it
@@ -257,6 +259,7 @@ def summarise(options: argparse.Namespace, talk: Talk, heard: Heard) -> dict[str
     segments = heard.segments
     first = [one["speech_end_to_first_text_ms"] for one in segments]
     spans = [(one["start_ms"], one["end_ms"]) for one in segments]
+    missed = missed_speech(talk.placed, spans)
     found = transcribed_shares(talk.placed, heard.source)
     errors = word_errors(
         " ".join(normalise(one.text, one.language) for one in talk.placed),
@@ -272,7 +275,7 @@ def summarise(options: argparse.Namespace, talk: Talk, heard: Heard) -> dict[str
         "failed": sum(one["status"] == "failed" for one in segments),
         "incomplete": sum(one["status"] == "incomplete" for one in segments),
         "errors": len(heard.errors),
-        "speech_missed_percent": round(missed_percent(talk.placed, spans), 3),
+        "speech_missed_percent": round(missed_percent(talk.placed, missed), 3),
         "in_order": heard.elapsed_ms == sorted(heard.elapsed_ms)
         and all(one[1] <= other[0] for one, other in pairwise(spans)),
         "closed": heard.last == "session.closed" and heard.closed_well,
@@ -281,11 +284,25 @@ def summarise(options: argparse.Namespace, talk: Talk, heard: Heard) -> dict[str
         **quantiles("first_text", [ms for ms in first if ms is not None]),
         **quantiles("done", [one["speech_end_to_done_ms"] for one in segments]),
         "backlog_max_s": max(one["backlog_s"] for one in segments),
-        **memory(heard.memory, talk.samples.size / SAMPLE_RATE_HZ),
+        "memory_mb": {name: one.by_minute() for name, one in heard.memory.items()},
+        "memory_growth_mb_per_10_min": {
+            name: one.growth_per_10_min() for name, one in heard.memory.items()
+        },
     }
     if options.talk == "digits":
-        summary["clips_wrong"] = wrong_digits(talk.placed, heard)
+        wrong = wrong_digits(talk.placed, heard)
+        summary["clips_wrong"] = len(wrong)
+        if options.details:
+            summary["wrong"] = [described(talk.placed[number]) for number in wrong]
+            summary["heard"] = heard.source
+    if options.details:
+        summary["missed"] = [asdict(one) for one in missed]
     return summary
+
+
+def described(one: Placed) -> dict[str, Any]:
+    """A recording and its place, for people."""
+    return {"name": one.clip.name, "at_s": one.start / SAMPLE_RATE_HZ, "said": one.text}
 
 
 def transcribed_shares(placed: Sequence[Placed], source: str) -> list[float]:
@@ -301,23 +318,39 @@ def transcribed_shares(placed: Sequence[Placed], source: str) -> list[float]:
     return [hit / max(1, len(one)) for hit, one in zip(hits, words, strict=True)]
 
 
-def missed_percent(placed: Sequence[Placed], spans_ms: Sequence[tuple[int, int]]) -> float:
-    """Share of the samples of speech that no segment has."""
+@dataclass(frozen=True)
+class Missed:
+    """Speech in no segment: where in the talk, and in which recording."""
+
+    name: str
+    at_s: float
+    samples: int
+
+
+def missed_speech(placed: Sequence[Placed], spans_ms: Sequence[tuple[int, int]]) -> list[Missed]:
+    """Every piece of speech that no segment has."""
     end = placed[-1].start + placed[-1].clip.samples.size
     is_heard = np.zeros(end + SAMPLE_RATE_HZ, bool)
     for start_ms, end_ms in spans_ms:
         # Rounded down to a millisecond on the wire; the resampler holds nothing back at the end.
         is_heard[start_ms * 16 : (end_ms + 1) * 16] = True
-    speech = missed = 0
+    missed = []
     for one in placed:
         for start, stop in one.clip.speech:
-            heard = is_heard[one.start + start : one.start + stop]
-            speech += heard.size
-            missed += int(np.count_nonzero(~heard))
-    return 100 * missed / speech
+            lost = np.flatnonzero(~is_heard[one.start + start : one.start + stop])
+            if lost.size:
+                at_s = (one.start + start + int(lost[0])) / SAMPLE_RATE_HZ
+                missed.append(Missed(one.clip.name, round(at_s, 2), lost.size))
+    return missed
 
 
-def wrong_digits(placed: Sequence[Placed], heard: Heard) -> int:
+def missed_percent(placed: Sequence[Placed], missed: Sequence[Missed]) -> float:
+    """Share of the samples of speech."""
+    speech = sum(stop - start for one in placed for start, stop in one.clip.speech)
+    return 100 * sum(one.samples for one in missed) / speech
+
+
+def wrong_digits(placed: Sequence[Placed], heard: Heard) -> list[int]:
     """Recordings whose digits or whose Spanish is not exactly right, by alignment."""
     said = " ".join(one.text for one in placed).split()
     owner = [number for number, one in enumerate(placed) for _ in one.text.split()]
@@ -331,7 +364,7 @@ def wrong_digits(placed: Sequence[Placed], heard: Heard) -> int:
             if kind != "equal":
                 first = min(start, len(owner) - 1)  # what is too much counts for its neighbour
                 wrong.update(owner[first : max(stop, first + 1)])
-    return len(wrong)
+    return sorted(wrong)
 
 
 def quantiles(name: str, values_ms: Sequence[float]) -> dict[str, float | None]:
@@ -340,17 +373,6 @@ def quantiles(name: str, values_ms: Sequence[float]) -> dict[str, float | None]:
         return {f"{name}_p50_s": None, f"{name}_p95_s": None}
     p50, p95 = np.percentile(values_ms, [50, 95]) / 1000
     return {f"{name}_p50_s": round(float(p50), 2), f"{name}_p95_s": round(float(p95), 2)}
-
-
-def memory(samples: Sequence[tuple[float, float]], talk_s: float) -> dict[str, Any]:
-    """How much there was, by quarters of the talk."""
-    quarters: list[list[float]] = [[], [], [], []]
-    for at_s, megabytes in samples:
-        quarters[min(3, int(4 * at_s / talk_s))].append(megabytes)
-    return {
-        "rss_mb": [round(quarter[-1]) for quarter in quarters],
-        "rss_growth_mb": round(max(quarters[3]) - max(quarters[1]), 1),
-    }
 
 
 if __name__ == "__main__":

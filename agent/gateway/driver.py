@@ -3,7 +3,7 @@
 The session decides, the engine works, the transport carries; here is all the `await` that
 they do without. Four kinds of tasks serve a session, all in one event loop:
 
-    reader   transport → inbox; waits when the inbox is full (back-pressure)
+    reader   transport → inbox; slow when the inbox is full (back-pressure)
     worker   inbox → resample and score (in the hub) → session
     branch   one per engine branch: its text → session (in `EngineSide`)
     sender   what the session wants sent → transport, in order
@@ -88,7 +88,8 @@ class SessionDriver:
             self._session = conversation_session(session_id, services, query, _new_id)
             events = CONVERSATION_EVENTS
         self._intake: Intake = transport.intake or AudioIntake(self._session.input_format)
-        self._inbox = Inbox(self._max_audio_bytes(), events)
+        max_waiting_bytes = services.settings.limits.max_waiting_bytes
+        self._inbox = Inbox(self._max_audio_bytes(), max_waiting_bytes, events)
         self._backlog_s = 0.0
         self._working = False
         self._outgoing: deque[dict[str, Any] | items.Close] = deque()

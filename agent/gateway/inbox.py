@@ -1,7 +1,8 @@
 """What a client has sent and the driver has not worked on yet, in order.
 
-Audio that piles up is taken in one piece; too much of anything makes the reader wait, so
-that a client faster than real time is slowed down by its own connection.
+Audio that piles up is taken in one piece; too much of anything makes the reader slow, so
+that a client faster than real time is slowed down by its own connection. Slow, not still: a
+client's pings come behind its audio, and one that is not read for long takes us for dead.
 """
 
 from __future__ import annotations
@@ -20,7 +21,15 @@ from agent.protocol.client_events import (
     parse,
 )
 
-MAX_WAITING_EVENTS = 256
+MAX_WAITING_ENTRIES = 256
+
+SLOW_BYTES_PER_S = 320_000
+"""How fast messages are read while too much waits.
+
+Up to 4.4 MB lie unread in the sockets of a sender and of ours (Linux, loopback), and common
+clients give up 20 s after a ping. This is five times real time in base64."""
+
+_ENTRY_BYTES = 500  # what any entry costs beside its content
 
 # One piece of work for the scorer; more is taken in several, fairly with other sessions.
 MAX_PIECE_BYTES = 96_000
@@ -55,15 +64,24 @@ class Inbox:
     """The queue between a session's reader and its worker.
 
     Args:
-        max_audio_bytes: How much audio may wait before the reader does.
+        max_audio_bytes: How much audio may wait before the reader becomes slow.
+        max_waiting_bytes: How much of everything may wait before it stops.
         events: What the client may say.
     """
 
-    def __init__(self, max_audio_bytes: int, events: EventModels = CONVERSATION_EVENTS) -> None:
+    def __init__(
+        self,
+        max_audio_bytes: int,
+        max_waiting_bytes: int,
+        events: EventModels = CONVERSATION_EVENTS,
+    ) -> None:
         self._events = events
         self.max_audio_bytes = max_audio_bytes
-        self._entries: deque[Entry] = deque()
+        self._max_waiting_bytes = max_waiting_bytes
+        self._entries: deque[tuple[Entry, int]] = deque()
         self._audio_bytes = 0
+        self._waiting_bytes = 0
+        self._last_bytes = 0
         self._filled = asyncio.Event()
         self._drained = asyncio.Event()
 
@@ -73,23 +91,34 @@ class Inbox:
     def put(self, message: str | bytes, now: float) -> None:
         """Add one message of the client; text is parsed here."""
         entry = self._read(message, now)
+        self._last_bytes = len(message)
         if isinstance(entry, AudioMessage):
             self._audio_bytes += len(entry.data)
-        self._add(entry)
+            self._add(entry, len(entry.data))
+        else:
+            self._add(entry, len(message))
 
     def put_stalled(self) -> None:
         """Add that the audio has stopped coming."""
-        self._add(Stalled())
+        self._add(Stalled(), 0)
 
-    def _add(self, entry: Entry) -> None:
-        self._entries.append(entry)
+    def _add(self, entry: Entry, size_bytes: int) -> None:
+        size_bytes += _ENTRY_BYTES
+        self._entries.append((entry, size_bytes))
+        self._waiting_bytes += size_bytes
         self._filled.set()
 
     async def wait_for_room(self) -> None:
-        """Return once there is room for more."""
+        """Return once there is room for more, or when one more is due to be read anyway."""
+        loop = asyncio.get_running_loop()
+        due_at = loop.time() + self._last_bytes / SLOW_BYTES_PER_S
         while self._is_full():
             self._drained.clear()
-            await self._drained.wait()
+            try:
+                async with asyncio.timeout_at(None if self._is_overfull else due_at):
+                    await self._drained.wait()
+            except TimeoutError:
+                return
 
     async def wait_for_entry(self) -> None:
         """Return once there is something to work on."""
@@ -99,25 +128,36 @@ class Inbox:
 
     def take(self) -> Entry | list[AudioMessage]:
         """The next event, or all the audio that waits before the next event."""
-        if not isinstance(self._entries[0], AudioMessage):
-            entry = self._entries.popleft()
-            self._drained.set()
+        entry = self._take_first()
+        if not isinstance(entry, AudioMessage):
             return entry
-        audio: list[AudioMessage] = []
-        size = 0
-        while self._entries and isinstance(self._entries[0], AudioMessage):
-            first = self._entries[0]
-            if audio and size + len(first.data) > MAX_PIECE_BYTES:
+        audio = [entry]
+        size = len(entry.data)
+        while self._entries and isinstance(entry := self._entries[0][0], AudioMessage):
+            if size + len(entry.data) > MAX_PIECE_BYTES:
                 break
-            self._entries.popleft()
-            audio.append(first)
-            size += len(first.data)
+            self._take_first()
+            audio.append(entry)
+            size += len(entry.data)
         self._audio_bytes -= size
-        self._drained.set()
         return audio
 
+    def _take_first(self) -> Entry:
+        entry, size_bytes = self._entries.popleft()
+        self._waiting_bytes -= size_bytes
+        self._drained.set()
+        return entry
+
     def _is_full(self) -> bool:
-        return self._audio_bytes > self.max_audio_bytes or len(self._entries) > MAX_WAITING_EVENTS
+        return (
+            self._audio_bytes > self.max_audio_bytes
+            or len(self._entries) > MAX_WAITING_ENTRIES
+            or self._is_overfull
+        )
+
+    @property
+    def _is_overfull(self) -> bool:
+        return self._waiting_bytes > self._max_waiting_bytes
 
     def _read(self, message: str | bytes, now: float) -> Entry:
         if isinstance(message, bytes):

@@ -35,6 +35,8 @@ class WebSocketWire(WebSocketsSansIOProtocol):
     """One WebSocket connection, below ASGI."""
 
     _stall_timer: asyncio.TimerHandle | None = None
+    # Since the last ping; also where its answer may lie behind what we do not read.
+    _shows_life: bool = False
 
     def data_received(self, data: bytes) -> None:
         """Take bytes of the peer.
@@ -42,6 +44,7 @@ class WebSocketWire(WebSocketsSansIOProtocol):
         Live audio arrives as one small binary message at a time. One that came whole is
         unmasked here: the general parser would take twice as long for it.
         """
+        self._shows_life = True
         payload_at = whole_binary_message(data)
         if payload_at and self._is_between_messages():
             payload = apply_mask(data[payload_at:], data[payload_at - 4 : payload_at])
@@ -79,8 +82,21 @@ class WebSocketWire(WebSocketsSansIOProtocol):
             self._tell_app(CLOSE_LOST)
         super().connection_lost(exc)
 
+    def send_keepalive_ping(self) -> None:
+        """Ask the peer whether it is there."""
+        self._shows_life = self.read_paused
+        super().send_keepalive_ping()
+
     def keepalive_timeout(self) -> None:
-        """The peer answers no ping: what is still unsent will never be taken."""
+        """The peer answers no ping: what is still unsent will never be taken.
+
+        Unless it is we who are slow: who sends audio faster than it is worked on has its
+        answers behind it, and is asked again.
+        """
+        if self._shows_life:
+            self.pong_timer = None
+            self.schedule_ping()
+            return
         super().keepalive_timeout()
         self.disconnected = True  # the app's next send says so instead of being out of place
         self.transport.abort()

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from uvicorn.server import ServerState
 from websockets.client import ClientProtocol
+from websockets.frames import Opcode
 from websockets.uri import parse_uri
 
 from agent.gateway import wire
@@ -56,7 +57,7 @@ class RecordingTransport:
 class Pair:
     """A client without I/O and the protocol, past their handshake."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, ping_interval_s: float | None) -> None:
         self.client = ClientProtocol(parse_uri("ws://localhost/"))
         self.transport = RecordingTransport()
         config = uvicorn.Config(
@@ -67,7 +68,8 @@ class Pair:
             ws=WebSocketWire,
             ws_max_size=200_000,
             ws_per_message_deflate=False,
-            ws_ping_interval=None,
+            ws_ping_interval=ping_interval_s,
+            ws_ping_timeout=1000.0,
         )
         config.load()
         self.protocol = WebSocketWire(config, ServerState(), {}, loop)
@@ -88,6 +90,7 @@ class Pair:
 
     def close(self) -> None:
         """Free what runs."""
+        self.protocol.stop_keepalive()
         for task in self.protocol.tasks:
             task.cancel()
 
@@ -105,11 +108,11 @@ def sent(client: ClientProtocol) -> bytes:
     return b"".join(client.data_to_send())
 
 
-def run(check: Any) -> None:
-    """Run `check(pair)` with an open pair."""
+def run(check: Any, ping_interval_s: float | None = None) -> None:
+    """Run `check(pair)` with an open pair; its own pings come never or when told."""
 
     async def main() -> None:
-        pair = Pair(asyncio.get_running_loop())
+        pair = Pair(asyncio.get_running_loop(), ping_interval_s)
         try:
             await pair.open()
             check(pair)
@@ -240,3 +243,48 @@ def test_the_socket_is_not_read_while_many_messages_wait():
         assert not pair.transport.reading
 
     run(check)
+
+
+def asked(pair: Pair) -> bool:
+    """Whether the server has just sent a ping."""
+    pair.client.receive_data(b"".join(pair.transport.written))
+    pair.transport.written.clear()
+    return any(event.opcode is Opcode.PING for event in pair.client.events_received())
+
+
+def test_a_peer_that_answers_no_ping_is_gone():
+    def check(pair: Pair) -> None:
+        pair.transport.written.clear()
+        pair.protocol.send_keepalive_ping()
+        assert asked(pair)
+        pair.protocol.keepalive_timeout()
+        assert pair.transport.aborted
+
+    run(check, ping_interval_s=1000.0)
+
+
+@pytest.mark.parametrize("when", ["paused before the ping", "read after the ping"])
+def test_a_peer_whose_answer_may_lie_behind_its_audio_is_asked_again(when):
+    def check(pair: Pair) -> None:
+        pair.transport.written.clear()
+        flood = b""
+        for _ in range(2 * wire.MAX_QUEUED_MESSAGES):
+            pair.client.send_text(b"audio")
+            flood += sent(pair.client)
+        if when == "paused before the ping":
+            pair.protocol.data_received(flood)
+            assert not pair.transport.reading
+            pair.protocol.send_keepalive_ping()
+        else:
+            pair.protocol.send_keepalive_ping()
+            pair.protocol.data_received(flood)
+        pair.protocol.keepalive_timeout()
+        assert not pair.transport.aborted
+        assert pair.protocol.ping_timer is not None
+        # Asked again, and caught up with: now silence means that it is gone.
+        pair.protocol.read_paused = False
+        pair.protocol.send_keepalive_ping()
+        pair.protocol.keepalive_timeout()
+        assert pair.transport.aborted
+
+    run(check, ping_interval_s=1000.0)

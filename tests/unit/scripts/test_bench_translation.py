@@ -9,9 +9,10 @@ pytest.importorskip("onnxruntime")
 
 from scripts.bench_translation import (
     Heard,
+    Missed,
     Placed,
-    memory,
     missed_percent,
+    missed_speech,
     quantiles,
     take,
     transcribed_shares,
@@ -30,9 +31,14 @@ def placed(text: str, start_s: float, language: str = "en") -> Placed:
 
 def test_speech_outside_of_segments_is_missed() -> None:
     talk = [placed("one", 0), placed("two", 10)]
-    assert missed_percent(talk, [(900, 2100), (11_000, 12_000)]) == 0.0
-    assert missed_percent(talk, [(900, 2100)]) == 50.0
-    assert missed_percent(talk, [(900, 1499), (11_000, 12_000)]) == 25.0
+
+    def missed(spans_ms: list[tuple[int, int]]) -> list[Missed]:
+        return missed_speech(talk, spans_ms)
+
+    assert missed([(900, 2100), (11_000, 12_000)]) == []
+    assert missed([(900, 2100)]) == [Missed("two", 11.0, SECOND)]
+    assert missed([(900, 1499), (11_000, 12_000)]) == [Missed("one", 1.5, SECOND // 2)]
+    assert missed_percent(talk, missed([(900, 1499), (11_000, 12_000)])) == 25.0
 
 
 def test_a_recording_is_looked_for_at_its_place() -> None:
@@ -44,14 +50,14 @@ def test_a_recording_is_looked_for_at_its_place() -> None:
 @pytest.mark.parametrize(
     ("source", "translation", "wrong"),
     [
-        ("3 1 4 9", "tres uno cuatro nueve", 0),
-        ("3 1 4 9", "tres uno cuatro", 1),
-        ("3 1 9", "tres uno cuatro nueve", 1),
-        ("3 1 4 9 9", "tres dos cuatro nueve", 2),
-        ("", "", 2),
+        ("3 1 4 9", "tres uno cuatro nueve", []),
+        ("3 1 4 9", "tres uno cuatro", [1]),
+        ("3 1 9", "tres uno cuatro nueve", [0]),
+        ("3 1 4 9 9", "tres dos cuatro nueve", [0, 1]),
+        ("", "", [0, 1]),
     ],
 )
-def test_digits_must_be_exactly_right(source: str, translation: str, wrong: int) -> None:
+def test_digits_must_be_exactly_right(source: str, translation: str, wrong: list[int]) -> None:
     talk = [placed("3 1 4", 0), placed("9", 3)]
     assert wrong_digits(talk, Heard(source=source, translation=translation)) == wrong
 
@@ -70,11 +76,6 @@ def test_events_are_noted() -> None:
     assert (heard.source, heard.translation, heard.elapsed_ms) == ("one", "uno", [200, 400])
     assert (len(heard.segments), heard.translated_s) == (1, 1.5)
     assert (heard.errors, heard.last) == (["no"], "session.closed")
-
-
-def test_memory_is_shown_by_quarters() -> None:
-    samples = [(0.0, 100.0), (30.0, 150.0), (45.0, 140.0), (60.0, 150.0), (99.0, 155.0)]
-    assert memory(samples, 100.0) == {"rss_mb": [100, 140, 150, 155], "rss_growth_mb": 5.0}
 
 
 def test_quantiles_are_in_seconds() -> None:
