@@ -150,6 +150,13 @@ def serve(  # noqa: PLR0917  # options, one each
         int | None, typer.Option(metavar="PORT", help="Port to listen on; 0 for a free one.")
     ] = None,
     api_key_file: KeyFile = None,
+    tls_cert_file: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Certificate (PEM) to serve https and wss with."),
+    ] = None,
+    tls_key_file: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="The certificate's key (PEM).")
+    ] = None,
     instructions: Instructions = None,
     language: Language = None,
     temperature: Annotated[
@@ -200,6 +207,8 @@ def serve(  # noqa: PLR0917  # options, one each
             host=host,
             port=port,
             api_key_file=api_key_file,
+            tls_cert_file=tls_cert_file,
+            tls_key_file=tls_key_file,
             instructions=instructions,
             language=language,
             temperature=temperature,

@@ -260,6 +260,9 @@ class Settings(BaseSettings):
     port: int = Field(8080, ge=0, le=65535)
     api_key_file: Path | None = None
     api_key: SecretStr | None = None
+    # PEM files of a certificate and its key: the server speaks https and wss then.
+    tls_cert_file: Path | None = None
+    tls_key_file: Path | None = None
     # Origins of pages that may connect beside the page served here, e.g. "https://kiosk.lan".
     allowed_origins: tuple[str, ...] = ()
     # STUN and TURN servers for WebRTC; none unless set: on one network none is needed.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import ssl
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -45,6 +46,11 @@ def opening_errors(url: str, timeout_s: float) -> Iterator[None]:
         raise ConnectionFailed(
             f"Nothing listens at {url}. Is the server running? Start it with scripts/serve "
             "or `voice-agent serve`."
+        ) from error
+    except ssl.SSLCertVerificationError as error:
+        raise ConnectionFailed(
+            f"{url} shows a certificate that is not trusted here ({error.verify_message}). If it "
+            "is your own, name its file: SSL_CERT_FILE=cert.pem"
         ) from error
     except OSError as error:
         raise ConnectionFailed(f"Cannot connect to {url}: {error}.") from error

@@ -30,8 +30,9 @@ def find_server(url: str | None, api_key_file: Path | None) -> ServerAddress:
     """
     settings = load_settings(api_key_file=api_key_file)
     key = settings.load_api_key()
+    scheme = "https" if settings.tls_cert_file else "http"
     return ServerAddress(
-        url=url or f"http://{reachable_host(settings.host)}:{settings.port}",
+        url=url or f"{scheme}://{reachable_host(settings.host)}:{settings.port}",
         api_key=key.get_secret_value() if key else None,
     )
 

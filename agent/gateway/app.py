@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import importlib.util
 import socket
+import ssl
 from typing import Any
 
 import structlog
@@ -21,6 +22,7 @@ from agent.gateway.pauses import check_turn_scorer
 from agent.gateway.progress import Say, progress_lines, say_on_stdout
 from agent.gateway.server import bind, serve
 from agent.gateway.services import Services
+from agent.gateway.tls import load_tls
 from agent.logs import configure_logging
 from agent.metrics import Metrics
 from agent.models.store import ModelStore
@@ -42,23 +44,30 @@ def run(settings: Settings, say: Say = say_on_stdout) -> None:
         say: Shows a line to people: progress, and the address of the page when ready.
 
     Raises:
-        ConfigError: The address, the key or another setting is wrong.
+        ConfigError: The address, the key, the certificate or another setting is wrong.
         EngineError: The engine cannot run here.
         ModelStoreError: A model is missing and cannot be fetched.
     """
     configure_logging(settings.log_level)
     key = load_key(settings)
+    tls = load_tls(settings)
     engine = select_engine(settings)
     check_turn_scorer(settings, engine.info)
     with (
         bind(settings.host, settings.port) as listener,
         asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
     ):
-        runner.run(_serve(settings, engine, listener, key, say))
+        runner.run(_serve(settings, engine, listener, key=key, tls=tls, say=say))
 
 
 async def _serve(
-    settings: Settings, engine: Engine, listener: socket.socket, key: bytes | None, say: Say
+    settings: Settings,
+    engine: Engine,
+    listener: socket.socket,
+    *,
+    key: bytes | None,
+    tls: ssl.SSLContext | None,
+    say: Say,
 ) -> None:
     async with progress_lines("Loading the voice activity detector", say) as progress:
         scorer = await asyncio.to_thread(load_scorer, settings.vad.scorer, progress)
@@ -71,7 +80,7 @@ async def _serve(
         turns = TurnHub(turn_scorer, metrics, settings.turns.threads)
     try:
         services = Services(settings, engine, hub, metrics, turns)
-        await serve(create_app(services, SessionDriver, key=key), listener, say)
+        await serve(create_app(services, SessionDriver, key=key), listener, say, tls)
     finally:
         await hub.close()
         if turns is not None:

@@ -6,6 +6,7 @@ import asyncio
 import gc
 import signal
 import socket
+import ssl
 import threading
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
@@ -50,12 +51,13 @@ def bind(host: str, port: int) -> socket.socket:
         raise ConfigError(f"host, port: cannot listen at {host} port {port}: {error}") from error
 
 
-def page_address(listener: socket.socket) -> str:
+def page_address(listener: socket.socket, *, encrypted: bool = False) -> str:
     """The address of the page, as a browser on this machine can open it."""
+    scheme = "https" if encrypted else "http"
     host, port = listener.getsockname()[:2]
     if host in {"0.0.0.0", "::"}:  # noqa: S104  # compared, not bound
         host = "127.0.0.1"
-    return f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/"
+    return f"{scheme}://[{host}]:{port}/" if ":" in host else f"{scheme}://{host}:{port}/"
 
 
 class Server(uvicorn.Server):
@@ -104,7 +106,9 @@ class Server(uvicorn.Server):
         await super().shutdown(sockets)
 
 
-def uvicorn_config(app: ASGIApp, limits: Limits) -> uvicorn.Config:
+def uvicorn_config(
+    app: ASGIApp, limits: Limits, tls: ssl.SSLContext | None = None
+) -> uvicorn.Config:
     """How uvicorn serves us."""
     return uvicorn.Config(
         app,
@@ -122,16 +126,23 @@ def uvicorn_config(app: ASGIApp, limits: Limits) -> uvicorn.Config:
         # Nothing here depends on the client's address or scheme, so no header may set them.
         proxy_headers=False,
         timeout_graceful_shutdown=1,
+        ssl_context_factory=(lambda *_: tls) if tls is not None else None,
     )
 
 
-async def serve(app: Starlette, listener: socket.socket, say: Say = say_on_stdout) -> None:
+async def serve(
+    app: Starlette,
+    listener: socket.socket,
+    say: Say = say_on_stdout,
+    tls: ssl.SSLContext | None = None,
+) -> None:
     """Serve an application of `create_app` until a signal; loads its engine meanwhile.
 
     Args:
         app: Admits sessions as soon as the engine is loaded.
         listener: From `bind`; closed at the end.
         say: Shows a line to people.
+        tls: From `load_tls`; None for plain http.
 
     Raises:
         EngineError: The engine cannot run here.
@@ -140,7 +151,7 @@ async def serve(app: Starlette, listener: socket.socket, say: Say = say_on_stdou
     services, sessions = gateway.services, gateway.sessions
     limits = services.settings.limits
     server = Server(
-        uvicorn_config(app, limits), drain=lambda: sessions.drain(limits.shutdown_grace_s)
+        uvicorn_config(app, limits, tls), drain=lambda: sessions.drain(limits.shutdown_grace_s)
     )
     watching = asyncio.create_task(watch_loop_delay(services.metrics.loop_delay_s))
     serving = asyncio.create_task(server.serve(sockets=[listener]))
@@ -151,7 +162,8 @@ async def serve(app: Starlette, listener: socket.socket, say: Say = say_on_stdou
             if loading.exception() is None:
                 _keep_for_good()
                 sessions.phase = Phase.READY
-                _welcome(services.engine, page_address(listener), say)
+                address = page_address(listener, encrypted=tls is not None)
+                _welcome(services.engine, address, say)
             else:
                 server.stop("the engine cannot be loaded")
         await serving

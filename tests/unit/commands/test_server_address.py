@@ -31,3 +31,8 @@ def test_a_named_server_and_key_file_win(tmp_path: Path, monkeypatch: pytest.Mon
 )
 def test_how_a_bound_address_is_reached(bound: str, reached: str) -> None:
     assert reachable_host(bound) == reached
+
+
+def test_a_server_with_a_certificate_is_reached_over_https(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VOICE_AGENT_TLS_CERT_FILE", "cert.pem")
+    assert find_server(None, None).url == "https://127.0.0.1:8080"
