@@ -96,6 +96,16 @@ class ClientSession:
         event = {"type": "response.cancel"}
         await self.send(event | {"response_id": response_id} if response_id else event)
 
+    async def truncate(self, item_id: str, text_end: int) -> None:
+        """Say how much of an answer was voiced; the model remembers no more of it.
+
+        Args:
+            item_id: Of the answer, which must be complete or cancelled.
+            text_end: Characters of its text, as Python counts them.
+        """
+        event = {"type": "conversation.item.truncate", "item_id": item_id, "content_index": 0}
+        await self.send(event | {"audio_end_ms": 0, "text_end": text_end})
+
     async def update_session(self, **session: object) -> None:
         """Change settings; the server's view arrives as `session.updated`."""
         kind = {"type": self.settings.get("type", "realtime")}

@@ -90,7 +90,7 @@ def running_server(
         assert process.stdout is not None
         for line in process.stdout:
             lines.append(line.rstrip())
-            found = re.search(r"http://[\w.\[\]:]+:\d+", line)
+            found = re.search(r"https?://[\w.\[\]:]+:\d+", line)
             if found and not url:
                 url.append(found[0])
                 ready.set()

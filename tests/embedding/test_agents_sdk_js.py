@@ -1,0 +1,108 @@
+"""OpenAI's agents SDK for JavaScript, unmodified, speaks with the real server."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+
+import pytest
+from playwright.async_api import Page, expect
+
+from tests.embedding.conftest import KEY, FrontEnd, Sentence
+from tests.helpers.browser import chromium, collect_complaints, take_picture
+from tests.helpers.examples import EXAMPLES, SDK, NodeProject, node_project, require_sdk
+from tests.helpers.server import RunningServer
+from tests.helpers.wer import word_errors
+
+pytestmark = [pytest.mark.models, pytest.mark.slow]
+
+TURN_TIMEOUT_MS = 60_000
+
+
+@pytest.fixture
+def node(tmp_path: Path) -> NodeProject:
+    return node_project(tmp_path)
+
+
+def test_two_spoken_turns_over_a_websocket(
+    node: NodeProject, keyed_server: RunningServer, sentences: list[Sentence]
+) -> None:
+    files = [str(sentence.path) for sentence in sentences]
+    script = EXAMPLES / "agents_sdk_node.mjs"
+    with node.run(script, keyed_server.ws_url, *files, VOICE_AGENT_API_KEY=KEY) as example:
+        lines = example.until_done()
+    heard = [line.removeprefix("heard: ") for line in lines if line.startswith("heard: ")]
+    answers = [line.removeprefix("answer: ") for line in lines if line.startswith("answer: ")]
+    assert len(heard) == len(answers) == len(sentences)
+    for sentence, words in zip(sentences, heard, strict=True):
+        assert word_errors(sentence.text, words).rate <= 0.35
+    assert all(answer.strip() for answer in answers)
+
+
+def test_speech_interrupts_an_answer_over_a_websocket(
+    node: NodeProject, keyed_server: RunningServer, sentences: list[Sentence]
+) -> None:
+    script = SDK / "interrupted.mjs"
+    recording = sentences[0].path
+    with node.run(script, keyed_server.ws_url, str(recording), VOICE_AGENT_API_KEY=KEY) as driver:
+        outcome = json.loads(driver.until_done()[-1])
+    assert outcome["ended"] == "cancelled turn_detected"
+    assert word_errors(sentences[0].text, outcome["heard"]).rate <= 0.35
+    # In the SDK's own history the first answer is marked, and the second one goes on.
+    assert outcome["statuses"][0] == "incomplete"
+    assert len(outcome["statuses"]) == 2
+
+
+@pytest.mark.browser
+@pytest.mark.asyncio(loop_scope="session")
+async def test_two_spoken_turns_and_an_interruption_over_webrtc(
+    front_end: FrontEnd, sentences: list[Sentence], spoken_twice: Path
+) -> None:
+    require_sdk()
+    async with chromium(spoken_twice) as browser:
+        page = await browser.new_page(viewport={"width": 720, "height": 560})
+        complaints = collect_complaints(page)
+        await page.goto(f"{front_end.url}/agents_sdk_page.html")
+        await page.get_by_role("button", name="Start talking").click()
+        await expect(page.get_by_role("status")).to_have_text("Listening", timeout=15_000)
+
+        first, second = sentences
+        await _until_answered(page, [first.text])
+        await _until_answered(page, [first.text, second.text])
+        await take_picture(page, "agents-sdk-page")
+        assert await _interrupt(page) == "cancelled"
+        await expect(page.locator("[data-status=incomplete]")).to_have_count(1)
+        assert complaints == []
+
+
+async def _until_answered(page: Page, texts: list[str]) -> None:
+    """Wait until all of it was heard, and the last of it answered."""
+    heard = page.locator("[data-role=user]")
+    words = sum(len(text.split()) for text in texts)
+    async with asyncio.timeout(TURN_TIMEOUT_MS / 1000):
+        while True:
+            said = " ".join(await heard.all_text_contents())
+            roles = await page.locator("[data-role]").evaluate_all(
+                "all => all.map((line) => `${line.dataset.role} ${line.dataset.status}`)"
+            )
+            if len(said.split()) >= 0.7 * words and roles[-1:] == ["assistant completed"]:
+                break
+            await asyncio.sleep(0.1)
+    assert word_errors(" ".join(texts), said).rate <= 0.35
+    answers = await page.locator("[data-role=assistant]").all_text_contents()
+    assert all(answer.strip() for answer in answers)
+
+
+INTERRUPT = """() => new Promise((resolve) => {
+  session.on("transport_event", (event) => {
+    if (event.type === "response.output_text.delta") session.interrupt();
+    if (event.type === "response.done") resolve(event.response.status);
+  });
+  session.sendMessage("Tell me a long story about a king and his three sons.");
+})"""
+
+
+async def _interrupt(page: Page) -> str:
+    """Ask for a long answer by the SDK's own means, and interrupt it; how the answer ended."""
+    return await page.evaluate(INTERRUPT)

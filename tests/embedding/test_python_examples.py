@@ -1,0 +1,49 @@
+"""The Python examples: a robot, and OpenAI's own package."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.embedding.conftest import KEY, Sentence
+from tests.helpers.examples import python_example
+from tests.helpers.server import RunningServer
+from tests.helpers.wer import word_errors
+
+pytestmark = [pytest.mark.models, pytest.mark.slow]
+
+
+def test_the_openai_package_speaks_and_is_answered(
+    keyed_server: RunningServer, sentences: list[Sentence]
+) -> None:
+    files = [str(sentence.path) for sentence in sentences]
+    with python_example(
+        "openai_sdk.py", "--url", f"{keyed_server.url}/v1", *files, VOICE_AGENT_API_KEY=KEY
+    ) as example:
+        lines = example.until_done()
+    heard = [line.removeprefix("heard: ") for line in lines if line.startswith("heard: ")]
+    answers = [line.removeprefix("answer: ") for line in lines if line.startswith("answer: ")]
+    assert len(heard) == len(answers) == len(sentences)
+    for sentence, words in zip(sentences, heard, strict=True):
+        assert word_errors(sentence.text, words).rate <= 0.35
+    assert all(answer.strip() for answer in answers)
+
+
+def test_a_robot_that_is_interrupted_says_how_far_it_got(
+    keyed_server: RunningServer, sentences: list[Sentence]
+) -> None:
+    options = [part for one in sentences for part in ("--recording", str(one.path))]
+    first, second = sentences
+    with python_example(
+        "robot.py", "--url", keyed_server.url, *options, VOICE_AGENT_API_KEY=KEY
+    ) as robot:
+        heard = robot.until_printed(r"\[heard: (.*)\]\n")
+        assert word_errors(first.text, heard[1]).rate <= 0.35
+        # It speaks, letter by letter, and somebody speaks into that.
+        cut = robot.until_printed(r"\n(.+)\n\[interrupted after (\d+) of (\d+) characters\]\n")
+        voiced, said, whole = cut[1], int(cut[2]), int(cut[3])
+        assert said == len(voiced) < whole
+        robot.until_printed(r"\[the server keeps what was said")
+        # Then it answers that.
+        heard = robot.until_printed(r"interrupted[\s\S]*\[heard: (.*)\]\n")
+        assert word_errors(second.text, heard[1]).rate <= 0.35
+        robot.until_printed(r"keeps what was said.*\n[^\n]*\n*[^\[\n]{5}")
