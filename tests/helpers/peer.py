@@ -189,6 +189,13 @@ class Peer:
         if microphone is not None:
             self.microphone = microphone
 
+    async def report(self) -> Any:
+        """What the server has said about the packets it got; None until it has."""
+        for one in (await self.connection.getSenders()[0].getStats()).values():
+            if one.type == "remote-inbound-rtp":
+                return one
+        return None
+
     def vanish(self) -> None:
         """Say nothing more, as if the network cable had been pulled."""
         transport: Any = self.connection.getSenders()[0].transport

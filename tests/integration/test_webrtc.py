@@ -8,7 +8,8 @@ import httpx2
 import pytest
 from openai import AsyncOpenAI
 
-from tests.helpers.peer import Peer, peer
+from agent.gateway.webrtc import SILENT_S
+from tests.helpers.peer import OpusMicrophone, Peer, peer
 from tests.helpers.server import RunningServer
 from tests.helpers.speech import recording, recordings
 from tests.helpers.wer import word_errors
@@ -56,6 +57,7 @@ async def test_hanging_up_ends_the_call(small_server: RunningServer):
     [
         ("", "application/sdp", 400, "invalid_offer"),
         ("v=0\r\nnonsense", "application/sdp", 400, "invalid_offer"),
+        ("\0\xff{}", "application/sdp", 400, "invalid_offer"),
         ("{}", "application/json", 400, "invalid_content_type"),
         ("x" * 300_000, "application/sdp", 413, "message_too_large"),
     ],
@@ -89,6 +91,81 @@ async def test_a_bad_network_breaks_no_turn(small_server: RunningServer):
         transcript = await client.event("conversation.item.input_audio_transcription.completed")
         assert len(turns) == 1
         assert word_errors(clip.text, transcript["transcript"]).rate <= 0.35
+
+
+HEARD = "conversation.item.input_audio_transcription.completed"
+
+
+async def test_a_microphone_can_be_taken_away_and_another_one_used(small_server: RunningServer):
+    clip = recording(at_least_s=4, at_most_s=8)
+    transcription = SETTINGS | {"type": "transcription"}
+    del transcription["output_modalities"]
+    async with peer(small_server.url, transcription) as client:
+        client.microphone.say(clip.samples())
+        await client.event("input_audio_buffer.speech_started")
+        client.use_microphone(None)  # in the middle of a sentence
+        await client.event("input_audio_buffer.committed")
+        await client.event(HEARD)
+        after = len(client.events)
+        client.use_microphone(OpusMicrophone())  # its timestamps begin anew
+        client.microphone.say(clip.samples())
+        done = await client.event(HEARD, after=after)
+        assert word_errors(clip.text, done["transcript"]).rate <= 0.35
+
+
+async def test_a_device_changed_in_a_sentence_breaks_no_turn(small_server: RunningServer):
+    clip = recording(at_least_s=4, at_most_s=8)
+    middle = clip.samples().size // 2
+    async with peer(
+        small_server.url, {"type": "transcription"}, microphone=OpusMicrophone()
+    ) as client:
+        client.microphone.say(clip.samples()[:middle])
+        while not client.microphone.is_silent:  # noqa: ASYNC110  # it is only a number
+            await asyncio.sleep(0.005)
+        client.use_microphone(OpusMicrophone())
+        client.microphone.say(clip.samples()[middle:])
+        done = await client.event(HEARD)
+        assert word_errors(clip.text, done["transcript"]).rate <= 0.35
+        kinds = [event["type"] for event in client.events]
+        assert kinds.count("input_audio_buffer.committed") == 1
+
+
+async def test_silence_that_is_not_sent_is_silence(small_server: RunningServer):
+    clips = [clip for clip in recordings() if 2.5 <= clip.samples().size / 16_000 <= 4][:2]
+    settings = {
+        "type": "transcription",
+        "audio": {"input": {"turn_detection": {"type": "server_vad", "silence_duration_ms": 2000}}},
+    }
+    microphone = OpusMicrophone(pauses=True)
+    async with peer(small_server.url, settings, microphone=microphone) as client:
+        for clip in clips:
+            microphone.say(clip.samples())
+            while not microphone.is_silent:  # noqa: ASYNC110  # it is only a number
+                await asyncio.sleep(0.01)
+            await asyncio.sleep(0.6)  # with the silence in the recordings less than ends a turn
+        done = await client.event(HEARD)
+        said = " ".join(clip.text for clip in clips)
+        assert word_errors(said, done["transcript"]).rate <= 0.35
+        stopped = await client.event("input_audio_buffer.speech_stopped")
+        played_ms = sum(clip.samples().size for clip in clips) / 16 + 600
+        assert stopped["audio_end_ms"] > 0.8 * played_ms
+
+
+async def test_a_muted_peer_is_not_taken_for_one_that_vanished(small_server: RunningServer):
+    async with peer(small_server.url) as client:
+        client.use_microphone(None)
+        await asyncio.sleep(SILENT_S + 1)
+        client.send({"type": "session.update", "session": {"type": "realtime"}})
+        await client.event("session.updated")
+
+
+async def test_the_sender_is_told_what_was_lost(small_server: RunningServer):
+    async with peer(small_server.url, microphone=OpusMicrophone()) as client:
+        client.impair(loss=0.3, jitter_s=0.0, seed=1)
+        async with asyncio.timeout(10):
+            while not (report := await client.report()) or not report.fractionLost:  # noqa: ASYNC110  # it comes once a second
+                await asyncio.sleep(0.1)
+        assert 0 < report.packetsLost < 500
 
 
 async def test_a_peer_that_vanishes_is_noticed(small_server: RunningServer):
