@@ -95,10 +95,11 @@ def _library() -> Any:
     for name in _candidates():
         try:
             library = ctypes.CDLL(name)
-            break
         except OSError:
             continue
-    if library is None:
+        if hasattr(library, "opus_decode_float"):
+            break
+    else:
         raise LibraryMissing("there is no libopus; install voice-agent[webrtc], or libopus0")
     library.opus_decoder_create.restype = ctypes.c_void_p
     library.opus_decoder_create.argtypes = [

@@ -1,8 +1,4 @@
-"""A browser sends a copy of each packet in the next one when it is told that some are lost.
-
-It does so by what our answer asks for and by what our reports say; both are our own, and the bad
-network's words are heard by it.
-"""
+"""What a browser makes of what the server says: of losses, and of ICE servers."""
 
 from __future__ import annotations
 
@@ -19,7 +15,7 @@ from tests.helpers.browser import chromium
 from tests.helpers.gateway import gateway
 from tests.helpers.speech import recording
 
-pytestmark = [pytest.mark.browser, pytest.mark.slow]
+pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.asyncio(loop_scope="session")]
 
 CALL = """async () => {
   const stream = await navigator.mediaDevices.getUserMedia({ audio: true });
@@ -37,7 +33,10 @@ CALL = """async () => {
 }"""
 
 
-async def test_loss_brings_copies(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_loss_brings_a_copy_of_each_packet_in_the_next_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """By what our answer asks for, and by what our reports say."""
     has_copy = libopus._library().opus_packet_has_lbrr
     has_copy.argtypes = [ctypes.c_char_p, ctypes.c_int32]
     chance, read, copies = random.Random(1), audio_path.read_packet, asyncio.Event()
@@ -55,3 +54,30 @@ async def test_loss_brings_copies(monkeypatch: pytest.MonkeyPatch) -> None:
         await page.evaluate(CALL)
         async with asyncio.timeout(20):
             await copies.wait()
+
+
+KEEP_CONFIGURATION = """
+  const set = RTCPeerConnection.prototype.setConfiguration;
+  RTCPeerConnection.prototype.setConfiguration = function (configuration) {
+    window.configured = configuration;
+    return set.call(this, configuration);
+  };
+"""
+
+
+async def test_the_page_uses_the_ice_servers_of_the_settings() -> None:
+    urls = ["turn:127.0.0.1:9?transport=udp"]
+    async with (
+        gateway(ice_servers=({"urls": urls, "secret": "s"},)) as running,
+        chromium(recording().path) as browser,
+    ):
+        page = await browser.new_page()
+        await page.add_init_script(KEEP_CONFIGURATION)
+        await page.goto(f"{running.url}/?transport=webrtc")
+        async with asyncio.timeout(10):
+            while (configured := await page.evaluate("window.configured")) is None:  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
+        (used,) = configured["iceServers"]
+        assert used["urls"] == urls
+        assert used["username"].endswith(":voice-agent")
+        assert used["credential"] != "s"
