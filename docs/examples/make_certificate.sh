@@ -18,3 +18,4 @@ done
 umask 077 # the key is nobody else's
 openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 397 \
     -subj "/CN=$1" -addext "subjectAltName=${names#,}" -keyout key.pem -out cert.pem
+chmod 644 cert.pem
