@@ -87,6 +87,17 @@ async def _one_turn(connection):
     raise AssertionError("the connection ended")
 
 
+async def test_openai_python_opens_a_session_with_a_client_secret(small_server: RunningServer):
+    address = f"{small_server.url}/v1"
+    holder = AsyncOpenAI(api_key="any", base_url=address)
+    session = {"type": "realtime", "instructions": "You sell tickets."}
+    secret = await holder.realtime.client_secrets.create(session=session)
+    visitor = AsyncOpenAI(api_key=secret.value, base_url=address)
+    async with visitor.realtime.connect(model="gpt-realtime") as connection:
+        created = await connection.recv()
+    assert created.session.instructions == "You sell tickets."
+
+
 async def test_openai_agents_holds_two_spoken_turns(small_server: RunningServer):
     clips = [recording(at_least_s=2.5, at_most_s=4), recording(at_least_s=4, at_most_s=8)]
     agent = RealtimeAgent(name="Guide", instructions="Answer in one short sentence.")
