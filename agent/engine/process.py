@@ -226,6 +226,11 @@ def _make(
             conversation.delete(item_id)
 
 
+SWITCH_INTERVAL_S = 50e-6
+"""How long a thread may keep the interpreter when another wants it. The engine's thread gives it
+away in every step, for the device; Python's 5 ms would have it wait for the event loop's work."""
+
+
 def _summary(error: Exception) -> str:
     return f"{type(error).__name__}: {error}"
 
@@ -261,6 +266,7 @@ def main() -> None:
     parser.add_argument("--scratch", required=True, help="folder for temporary files; removed")
     options = parser.parse_args()
     configure_logging("info")
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
     tempfile.tempdir = options.scratch
     module, _, name = options.factory.partition(":")
     factory: EngineFactory = getattr(importlib.import_module(module), name)

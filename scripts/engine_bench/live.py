@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import math
 import random
+import sys
 from dataclasses import dataclass, field
 from time import perf_counter
 from typing import Any
@@ -37,6 +38,7 @@ from agent.engine.gemma.checkpoint import Checkpoint
 from agent.engine.gemma.engine import GemmaEngine
 from agent.engine.gemma.options import GemmaOptions
 from agent.engine.gemma.workshop import Workshop
+from agent.engine.process import SWITCH_INTERVAL_S
 from scripts.engine_bench.shapes import MEL, RATE_HZ, Samples, noise, random_model
 from tests.helpers.tiny_gemma import CHAT_TEMPLATE, tiny_tokenizer
 
@@ -244,6 +246,7 @@ def live(
         summaries=True,
     )
     checkpoint = random_checkpoint(shape, device)
+    sys.setswitchinterval(SWITCH_INTERVAL_S)  # as in the engine's own process
     asyncio.run(_live(RandomEngine(checkpoint, options), crowds, seconds, result))
 
 
