@@ -89,11 +89,13 @@ async def _one_turn(connection):
 
 async def test_openai_python_opens_a_session_with_a_client_secret(small_server: RunningServer):
     address = f"{small_server.url}/v1"
-    holder = AsyncOpenAI(api_key="any", base_url=address)
     session = {"type": "realtime", "instructions": "You sell tickets."}
-    secret = await holder.realtime.client_secrets.create(session=session)
-    visitor = AsyncOpenAI(api_key=secret.value, base_url=address)
-    async with visitor.realtime.connect(model="gpt-realtime") as connection:
+    async with AsyncOpenAI(api_key="any", base_url=address) as holder:
+        secret = await holder.realtime.client_secrets.create(session=session)
+    async with (
+        AsyncOpenAI(api_key=secret.value, base_url=address) as visitor,
+        visitor.realtime.connect(model="gpt-realtime") as connection,
+    ):
         created = await connection.recv()
     assert created.session.instructions == "You sell tickets."
 
