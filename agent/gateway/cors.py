@@ -4,7 +4,8 @@ Only the API under `/v1/`, only origins of `allowed_origins`. Everybody else get
 and is left to the guard; what is allowed here passes the guard as any other request does, with a
 key where one is needed.
 
-Source: https://fetch.spec.whatwg.org/#http-cors-protocol
+Source: https://fetch.spec.whatwg.org/#http-cors-protocol, and for private networks
+https://wicg.github.io/private-network-access/
 """
 
 from __future__ import annotations
@@ -36,6 +37,8 @@ class CrossOrigin:
             allow_methods=METHODS,
             allow_headers=["*"],  # SDKs send some of their own
             expose_headers=EXPOSED,
+            # An allowed page from the internet may find this server on a private network.
+            allow_private_network=True,
             max_age=PREFLIGHT_MAX_AGE_S,
         )
 

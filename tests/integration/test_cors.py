@@ -68,6 +68,15 @@ async def test_a_preflight_of_an_allowed_origin_needs_no_key(running, path):
     assert "access-control-allow-credentials" not in answer.headers
 
 
+async def test_an_allowed_origin_may_find_this_server_on_a_private_network(running):
+    asks = {"Access-Control-Request-Private-Network": "true"}
+    answer = await preflight(running, "/v1/realtime/calls", FRIEND, **asks)
+    assert answer.status_code == 200
+    assert answer.headers["access-control-allow-private-network"] == "true"
+    refused = await preflight(running, "/v1/realtime/calls", STRANGER, **asks)
+    assert not cors(refused)
+
+
 @pytest.mark.parametrize("path", PATHS)
 @pytest.mark.parametrize("origin", [STRANGER, "null", "http://kiosk.example", FRIEND + ".evil"])
 async def test_other_origins_learn_nothing(running, path, origin):
