@@ -138,20 +138,25 @@ export class Microphone {
  * @throws {MicrophoneError}
  */
 async function openStream(deviceId) {
+  const audio = {
+    channelCount: 1,
+    echoCancellation: true,
+    noiseSuppression: true,
+    autoGainControl: true,
+  };
   try {
-    return await navigator.mediaDevices.getUserMedia({
-      audio: {
-        channelCount: 1,
-        echoCancellation: true,
-        noiseSuppression: true,
-        autoGainControl: true,
-        ...(deviceId ? { deviceId: { ideal: deviceId } } : {}),
-      },
-    });
+    if (!deviceId) return await navigator.mediaDevices.getUserMedia({ audio });
+    // Chromium takes `ideal` for less than the other wishes: it would open any microphone.
+    const chosen = { ...audio, deviceId: { exact: deviceId } };
+    return await navigator.mediaDevices.getUserMedia({ audio: chosen });
   } catch (error) {
+    const isGone = deviceId && ABSENT.has(error instanceof DOMException ? error.name : "");
+    if (isGone) return openStream("");
     throw new MicrophoneError(failureOf(error), error);
   }
 }
+
+const ABSENT = new Set(["NotFoundError", "OverconstrainedError"]);
 
 /**
  * @param {unknown} error what getUserMedia threw

@@ -19,16 +19,14 @@ export function createTalkButton(actions) {
   const node = button("", () => {}, "talk");
   node.append(icon(MICROPHONE_PATH, "start"), icon(STOP_PATH, "stop"));
   const hold = () => {
-    if (!isHeldToTalk) return;
-    wasHeld = true;
-    actions.startTalking();
+    if (isHeldToTalk) actions.startTalking();
   };
   const release = () => {
     if (isHeldToTalk) actions.stopTalking();
   };
   node.onpointerdown = (event) => {
     if (event.button !== 0) return;
-    wasHeld = false;
+    wasHeld = isHeldToTalk;
     // The finger may slide off: the button is let go where it is lifted.
     if (isHeldToTalk) node.setPointerCapture(event.pointerId);
     hold();

@@ -81,7 +81,8 @@ export function createView(root, actions) {
     /** @param {Model} model */
     render(model) {
       shell.dataset.activity = model.activity;
-      shell.dataset.microphone = model.microphoneIsOn ? "on" : "off";
+      const isHeard = model.turns === "hands-free" || model.isTalking;
+      shell.dataset.microphone = model.microphoneIsOn && isHeard ? "on" : "off";
       header.render(model);
       entries.render(model.session.entries);
       notices.render(model);

@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from openai.types.realtime import RealtimeClientEvent, RealtimeServerEvent
 from playwright.async_api import Page
+from pydantic import TypeAdapter
 
 from agent.protocol import server_events
 from tests.helpers.browser_server import BrowserServer, Event, answer_begins, answer_ends, spoken
@@ -164,6 +165,118 @@ async def test_a_failed_transcript_and_a_deleted_item(modules: Page) -> None:
     ]
     state = await replay(modules, [*SPOKEN_TURN, server_events.item_deleted("item_1")])
     assert [entry["id"] for entry in state["entries"]] == ["item_2"]
+
+
+# The queue's answers to a row of operations: numbers push so many pieces of 40 ms, a text pushes
+# an event, a list drains as many as it holds.
+OUTBOX = """async (operations) => {
+  const { Outbox } = await import("/outbox.js");
+  const outbox = new Outbox(400);
+  const sent = [];
+  let next = 0;
+  const read = (what) =>
+    what instanceof ArrayBuffer ? new Uint32Array(what)[0] : what.name;
+  for (const operation of operations) {
+    if (typeof operation === "number") {
+      for (let i = 0; i < operation; i++) {
+        const piece = new ArrayBuffer(1920);
+        new Uint32Array(piece)[0] = next++;
+        outbox.push(piece);
+      }
+    } else if (typeof operation === "string") outbox.push({ name: operation });
+    else {
+      let left = operation.length;
+      outbox.drain((what) => left-- > 0 && sent.push(read(what)) > 0);
+    }
+  }
+  return {
+    sent, waiting: outbox.waiting.map(read), soundMs: outbox.soundMs, lostMs: outbox.lostMs,
+    isEmpty: outbox.isEmpty,
+  };
+}"""
+
+
+@given(
+    operations=st.lists(
+        st.one_of(
+            st.integers(0, 15),
+            st.sampled_from(["commit", "create"]),
+            st.lists(st.just(0), max_size=15),
+        ),
+        max_size=20,
+    )
+)
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+async def test_what_waits_keeps_its_order_and_only_the_oldest_sound_is_lost(
+    modules: Page, operations: list[int | str | list[int]]
+) -> None:
+    waiting: list[int | str] = []
+    sent: list[int | str] = []
+    pieces = lost = 0
+    for operation in operations:
+        if isinstance(operation, list):
+            sent += waiting[: len(operation)]
+            waiting = waiting[len(operation) :]
+            lost = lost if waiting else 0
+            continue
+        if isinstance(operation, str):
+            waiting.append(operation)
+            continue
+        for _ in range(operation):
+            waiting.append(pieces)
+            pieces += 1
+            sounds = [what for what in waiting if isinstance(what, int)]
+            if len(sounds) > 10:  # 400 ms
+                waiting.remove(sounds[0])
+                lost += 1
+    result = await modules.evaluate(OUTBOX, operations)
+    kept = sum(isinstance(what, int) for what in waiting)
+    assert result == {
+        "sent": sent, "waiting": waiting, "soundMs": 40 * kept, "lostMs": 40 * lost,
+        "isEmpty": not waiting,
+    }  # fmt: skip
+
+
+async def test_items_are_recreated_as_far_as_they_came(modules: Page) -> None:
+    state = await replay(
+        modules,
+        [*SPOKEN_TURN, server_events.speech_started("item_3", 0), None,
+         server_events.session_created({})],
+    )  # fmt: skip
+    events, text = await modules.evaluate(
+        """async (entries) => {
+          const { conversationText, recreateEvents } = await import("/transcript.js");
+          return [recreateEvents(entries), conversationText(entries)];
+        }""",
+        state["entries"],
+    )
+    parse = TypeAdapter(RealtimeClientEvent).validate_python
+    assert [parse(event).type for event in events] == ["conversation.item.create"] * 2
+    assert [(event["item"]["role"], event["item"]["content"]) for event in events] == [
+        ("user", [{"type": "input_text", "text": "Hello there."}]),
+        ("assistant", [{"type": "output_text", "text": "Good day."}]),
+    ]
+    assert text == "You: Hello there.\n\nAgent: Good day.\n"
+
+
+@pytest.mark.parametrize(
+    ("events", "unanswered"),
+    [
+        (SPOKEN_TURN[:-2], True),
+        (SPOKEN_TURN, False),  # a part of the answer is there
+        ([*SPOKEN_TURN, *answer_ends("resp_1", "item_2", "Good day.")], False),
+        (SPOKEN_TURN[:3], False),
+    ],
+)
+async def test_only_what_was_being_answered_is_asked_again(
+    modules: Page, events: list[Event], unanswered: bool
+) -> None:
+    lost = await replay(modules, [*events, None])
+    assert (lost["continues"], lost["unanswered"]) == (True, unanswered)
+    again = await replay(modules, [*events, None, None, server_events.session_created({})])
+    assert again["unanswered"] is False
 
 
 def _error(code: str) -> Event:

@@ -20,11 +20,10 @@ from tests.helpers.browser_server import (
     browser_server,
     spoken,
 )
+from tests.helpers.browser_sound import PIECE_BYTES, WITHOUT_PROCESSING, follow
 from tests.helpers.speech import Recording
 
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
-
-PIECE_BYTES = 40 * 48  # 40 ms of PCM16 at 24 kHz
 
 
 async def open_page(page: Page, server: BrowserServer) -> BrowserSession:
@@ -55,20 +54,6 @@ async def test_it_loads_without_a_complaint_and_sets_its_session_up(
     assert complaints == []
 
 
-# The browser's own processing changes phases and loudness: without it sound can be compared.
-WITHOUT_PROCESSING = """
-const open = navigator.mediaDevices.getUserMedia.bind(navigator.mediaDevices);
-navigator.mediaDevices.getUserMedia = (constraints) => {
-  window.asked = constraints;
-  return open({ audio: {
-    echoCancellation: false, noiseSuppression: false, autoGainControl: false,
-  } });
-};
-"""
-
-
-# Sound that can be told from the noise between words.
-MIN_LEVEL = 0.003
 MAX_SLIPS = 3
 
 
@@ -300,23 +285,3 @@ async def test_a_model_that_is_loading_is_waited_for(page: Page) -> None:
         server.admit()
         await server.next_session()
         await expect(alert).to_have_count(0)
-
-
-def follow(heard: np.ndarray, original: np.ndarray) -> list[float | None]:
-    """Where each window of `heard` that has sound in it stands in `original`.
-
-    Both float64[T] at 24 kHz. Gives a lag for each window in ms (its place in the original
-    less its place in what was heard), or None where none correlates by more than 0.9.
-    """
-    size = 3 * PIECE_BYTES // 2  # 120 ms
-    energy = np.convolve(original**2, np.ones(size), "valid")
-    lags_ms: list[float | None] = []
-    for start in range(0, len(heard) - size, size):
-        window = heard[start : start + size]
-        if np.sqrt(np.mean(window**2)) < MIN_LEVEL:
-            continue
-        product = np.correlate(original, window, "valid")
-        scores = product / np.sqrt(np.maximum(energy, 1e-9) * np.sum(window**2))
-        place = int(np.argmax(scores))
-        lags_ms.append((place - start) / 24 if scores[place] > 0.9 else None)
-    return lags_ms

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
-from playwright.async_api import Locator, Page, expect
+from playwright.async_api import Locator, Page, Route, expect
 
 from agent.engine.contract import EngineHealth
 from agent.gateway.pages import web_client_folder
@@ -22,6 +22,8 @@ from tests.helpers.speech import Recording
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
 
 TALK = "Start talking"
+
+both_transports = pytest.mark.parametrize("transport", ["websocket", "webrtc"])
 
 
 def alert(page: Page) -> Locator:
@@ -40,16 +42,17 @@ async def test_a_model_that_has_failed_is_no_model_that_is_loading(page: Page) -
         await expect(alert(page)).to_have_count(0)
 
 
+@both_transports
 async def test_a_refused_microphone_says_how_to_allow_it(
-    server: BrowserServer, spoken_clip: Recording
+    server: BrowserServer, spoken_clip: Recording, transport: str
 ) -> None:
     async with chromium(spoken_clip.path, refused=True) as browser:
         page = await browser.new_page(viewport={"width": 960, "height": 720})
-        await page.goto(server.url)
+        await page.goto(f"{server.url}?transport={transport}")
         await server.next_session()
         await page.get_by_role("button", name=TALK).click()
         await expect(alert(page)).to_contain_text("Allow it in the site settings")
-        await take_picture(page, "page-microphone-refused")
+        await take_picture(page, f"page-microphone-refused-{transport}")
 
 
 @pytest.mark.parametrize(
@@ -180,33 +183,36 @@ async def test_a_network_that_is_too_slow_is_said_until_it_catches_up(
     await expect(alert(page)).to_have_count(0)
 
 
-async def test_a_full_server_is_said_and_tried_again(page: Page) -> None:
+@both_transports
+async def test_a_full_server_is_said_and_tried_again(page: Page, transport: str) -> None:
     async with browser_server(max_sessions=1) as server:
         async with await page.context.browser.new_context() as first:
             await (await first.new_page()).goto(server.url)
             await server.next_session()
-            await page.goto(server.url)
+            await page.goto(f"{server.url}?transport={transport}")
             await expect(alert(page)).to_contain_text("Every place on the server is taken")
             await expect(page.get_by_text("Next attempt in")).to_be_visible()
-            await take_picture(page, "page-server-full")
+            await take_picture(page, f"page-server-full-{transport}")
         await page.get_by_role("button", name="Try now").click()
         await server.next_session()
         await expect(alert(page)).to_have_count(0)
 
 
-async def test_a_key_is_asked_for_and_kept(page: Page) -> None:
+@both_transports
+async def test_a_key_is_asked_for_and_kept(page: Page, transport: str) -> None:
     async with browser_server(key=b"right-key") as server:
-        await page.goto(server.url)
+        await page.goto(f"{server.url}?transport={transport}")
         await expect(alert(page)).to_contain_text("This server asks for a key")
-        await take_picture(page, "page-key")
+        await take_picture(page, f"page-key-{transport}")
 
         await page.get_by_label("Server key").fill("wrong-key")
         await page.get_by_role("button", name="Connect").click()
         await expect(alert(page)).to_contain_text("does not accept this key")
 
-        await page.get_by_label("Server key").fill("not/a=token")
-        await page.get_by_role("button", name="Connect").click()
-        await expect(alert(page)).to_contain_text("cannot be sent by a browser")
+        if transport == "websocket":  # a header may hold more than a subprotocol
+            await page.get_by_label("Server key").fill("not/a=token")
+            await page.get_by_role("button", name="Connect").click()
+            await expect(alert(page)).to_contain_text("cannot be sent by a browser")
 
         await page.get_by_label("Server key").fill("right-key")
         await page.get_by_role("button", name="Connect").click()
@@ -215,6 +221,43 @@ async def test_a_key_is_asked_for_and_kept(page: Page) -> None:
 
         await page.reload()
         await server.next_session()
+
+
+# Each keeps WebRTC from working in another way.
+NO_WEBRTC = "delete window.RTCPeerConnection"
+NO_WAY = """
+const Peer = window.RTCPeerConnection;
+window.RTCPeerConnection = class extends Peer {
+  constructor() {
+    super({ iceTransportPolicy: "relay" });  // as behind a firewall, without a TURN server
+  }
+};
+const wait = window.setTimeout.bind(window);
+window.setTimeout = (act, ms) => wait(act, ms === 10000 ? 500 : ms);  // the time it is given
+"""
+
+
+@pytest.mark.parametrize("obstacle", [NO_WEBRTC, NO_WAY, "refused"])
+async def test_where_webrtc_does_not_work_a_websocket_is_used(
+    page: Page, server: BrowserServer, obstacle: str
+) -> None:
+    if obstacle == "refused":
+
+        async def refuse(route: Route) -> None:
+            error = {"code": "engine_unavailable", "message": "WebRTC is not installed"}
+            await route.fulfill(status=501, json={"error": error})
+
+        await page.route("**/v1/realtime/calls*", refuse)
+    else:
+        await page.add_init_script(obstacle)
+    await page.goto(f"{server.url}?transport=webrtc")
+    if obstacle == NO_WAY:
+        await server.next_connection()  # answered, and never made
+    session = await server.next_session()
+    await expect(alert(page)).to_contain_text("WebRTC does not get through")
+    await page.get_by_role("button", name=TALK).click()
+    await session.until_audio(200)  # raw sound: no WebRTC
+    await take_picture(page, "page-webrtc-blocked")
 
 
 async def test_a_session_that_the_server_ends_is_not_begun_again_unasked(

@@ -8,7 +8,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
-from playwright.async_api import Browser, Page, async_playwright
+from axe_playwright_python.async_playwright import Axe
+from playwright.async_api import Browser, ConsoleMessage, Page, async_playwright
 
 ROOT = Path(__file__).parents[2]
 ARTIFACTS = ROOT / "test-artifacts"
@@ -21,6 +22,8 @@ _FLAGS = (
     # A name that is not this machine's own: a page under it has no microphone.
     "--host-resolver-rules=MAP insecure.test 127.0.0.1",
 )  # fmt: skip
+
+_being_checked: set[Page] = set()
 
 
 def find_chromium() -> str:
@@ -55,17 +58,27 @@ async def chromium(microphone: Path, *, refused: bool = False) -> AsyncIterator[
 def collect_complaints(page: Page) -> list[str]:
     """A list that fills with the page's console errors, CSP violations and exceptions."""
     complaints: list[str] = []
-    page.on(
-        "console",
-        lambda message: (
-            complaints.append(message.text) if message.type in {"error", "warning"} else None
-        ),
-    )
+
+    def note(message: ConsoleMessage) -> None:
+        # axe-core tries styles that the content security policy does not allow.
+        if message.type in {"error", "warning"} and page not in _being_checked:
+            complaints.append(message.text)
+
+    page.on("console", note)
     page.on("pageerror", lambda error: complaints.append(str(error)))
     return complaints
 
 
 async def take_picture(page: Page, name: str) -> None:
-    """Save what the page looks like to `test-artifacts/NAME.png`."""
+    """Save what the page looks like to `test-artifacts/NAME.png`, and check it with axe-core."""
     ARTIFACTS.mkdir(exist_ok=True)
     await page.screenshot(path=ARTIFACTS / f"{name}.png")
+    _being_checked.add(page)
+    results = await Axe().run(page)
+    _being_checked.discard(page)
+    found = [
+        (violation["id"], node["html"], node["failureSummary"])
+        for violation in results.response["violations"]
+        for node in violation["nodes"]
+    ]
+    assert found == [], name

@@ -26,7 +26,7 @@ from agent.engine.contract import EngineHealth, EngineInfo
 from agent.gateway.asgi import create_app
 from agent.gateway.server import uvicorn_config
 from agent.gateway.services import Services, SessionQuery
-from agent.gateway.sessions import Phase, Sessions
+from agent.gateway.sessions import Driver, Phase, Sessions
 from agent.gateway.transport import CLOSE_GOING_AWAY, Transport, TransportClosed
 from agent.metrics import Metrics
 from agent.protocol import server_events
@@ -80,6 +80,10 @@ class BrowserSession:
     async def until_audio(self, milliseconds: float) -> None:
         """Wait for so much sound, PCM16 at 24 kHz."""
         await self._until(lambda: sum(map(len, self.audio)) >= milliseconds * 48)
+
+    async def until_pieces(self, count: int) -> None:
+        """Wait until so many messages of sound came, in any encoding."""
+        await self._until(lambda: len(self.audio) >= count)
 
     async def _until(self, happened: Callable[[], bool]) -> None:
         async with asyncio.timeout(WAIT_S), self._changed:
@@ -159,16 +163,19 @@ class BrowserServer:
         settings = Settings(
             limits=Limits(max_sessions=self.max_sessions), allowed_hosts=("insecure.test",)
         )
-        info = EngineInfo(name="scripted", model="scripted", note=self.note)
-        # The gateway's routes use no more of an engine than what it says of itself, and no hub.
-        self._engine = SimpleNamespace(info=info, health=self.health)
-        services = Services(settings, self._engine, None, Metrics())  # type: ignore[arg-type]
+        services = self._make_services(settings)
         app = create_app(services, self._make_session, key=self.key, web_client=self.web_client)
         self._admission = app.state.gateway.sessions
         self._admission.phase = self.phase
         config = uvicorn_config(app, settings.limits)
         self._server = uvicorn.Server(config)
         self._task = asyncio.create_task(self._server.serve(sockets=[listener]))
+
+    def _make_services(self, settings: Settings) -> Services:
+        info = EngineInfo(name="scripted", model="scripted", note=self.note)
+        # The gateway's routes use no more of an engine than what it says of itself, and no hub.
+        self._engine = SimpleNamespace(info=info, health=self.health)
+        return Services(settings, self._engine, None, Metrics())  # type: ignore[arg-type]
 
     def admit(self) -> None:
         """Admit sessions from now on."""
@@ -180,20 +187,26 @@ class BrowserServer:
         """Go away, closing every connection; harmless when stopped."""
         if self._server is None or self._task is None:
             return
+        assert self._admission is not None
+        await self._admission.drain(0)
         self._server.should_exit = True
         await self._task
         self._server = None
 
     async def next_session(self) -> BrowserSession:
         """The page's next connection, once it is set up."""
-        async with asyncio.timeout(WAIT_S):
-            session = await self._sessions.get()
+        session = await self.next_connection()
         await session.until_event("session.update")
         return session
 
+    async def next_connection(self) -> BrowserSession:
+        """The page's next connection, which it may not be able to use."""
+        async with asyncio.timeout(WAIT_S):
+            return await self._sessions.get()
+
     def _make_session(
         self, session_id: str, transport: Transport, services: Services, query: SessionQuery
-    ) -> BrowserSession:
+    ) -> Driver:
         del session_id, services
         session = BrowserSession(transport, query)
         self._sessions.put_nowait(session)
