@@ -42,6 +42,10 @@ class Metrics:
         early_answers: Answers begun at a pause, by `outcome`: each is `begun`, then `kept` (the
             turn was over), `dropped` (the speaker went on) or `failed` (the engine was too busy,
             or could not).
+        passes: Passes over speech that goes on, by `purpose` (`caption`, `translation`) and
+            `outcome`: `ended`, `dropped` (the speech was over first), `failed` (the engine had no
+            time, or could not).
+        pass_s: How long those took that ended, by `purpose`.
         responses: Responses that ended, and segments translated, by `status` of the protocol.
         untranslated_s: Seconds of speech that wait for their translation, over all sessions.
         stage_s: Parts of `first_token_s`, by `stage`: `endpointing` (end of speech to the end
@@ -86,6 +90,19 @@ class Metrics:
             ["outcome"],
             registry=registry,
         )
+        self.passes = Counter(
+            "voice_agent_passes",
+            "Passes over speech that goes on (captions, translations), by outcome.",
+            ["purpose", "outcome"],
+            registry=registry,
+        )
+        self.pass_s = Histogram(
+            "voice_agent_pass_seconds",
+            "How long a pass over speech that goes on takes.",
+            ["purpose"],
+            buckets=_STAGE_BUCKETS_S,
+            registry=registry,
+        )
         self.stage_s = Histogram(
             "voice_agent_stage_seconds",
             "Where the time from the end of speech to the first token goes, by stage.",
@@ -128,6 +145,12 @@ class Metrics:
         self.engine_restarts.inc(restarts - self._engine_restarts_noted)
         self._engine_restarts_noted = restarts
         self.backlog_s.set(backlog_s)
+
+    def note_pass(self, purpose: str, outcome: str, took_s: float) -> None:
+        """A pass over speech that goes on is over."""
+        self.passes.labels(purpose, outcome).inc()
+        if outcome == "ended":
+            self.pass_s.labels(purpose).observe(took_s)
 
     def render(self) -> bytes:
         """All metrics in Prometheus's text format; its media type is `CONTENT_TYPE`."""

@@ -27,7 +27,8 @@ Prints one JSON line:
     memory_growth_mb_per_10_min  a straight line through what comes after a warm-up of five
                              minutes; null where the talk is too short
     missed                   with --details: speech in no segment (seconds of the talk, recording)
-    wrong, heard             with --details: recordings whose digits are not exact; the transcript
+    wrong                    with --details: recordings whose digits are not exact
+    heard                    with --details: each segment's start, end and transcript
 """
 
 from __future__ import annotations
@@ -237,7 +238,8 @@ def take(heard: Heard, event: dict[str, Any]) -> None:
             heard.translation += event["delta"]
             heard.elapsed_ms.append(event["elapsed_ms"])
         case "voice_agent.segment.timings":
-            heard.segments.append(event)
+            source = heard.source[sum(len(one["source"]) for one in heard.segments) :]
+            heard.segments.append(event | {"source": source})
             heard.translated_s = event["end_ms"] / 1000
         case "error":
             heard.errors.append(event["error"]["message"])
@@ -294,8 +296,11 @@ def summarise(options: argparse.Namespace, talk: Talk, heard: Heard) -> dict[str
         summary["clips_wrong"] = len(wrong)
         if options.details:
             summary["wrong"] = [described(talk.placed[number]) for number in wrong]
-            summary["heard"] = heard.source
     if options.details:
+        summary["heard"] = [
+            [one["start_ms"] / 1000, one["end_ms"] / 1000, one["source"].strip()]
+            for one in segments
+        ]
         summary["missed"] = [asdict(one) for one in missed]
     return summary
 

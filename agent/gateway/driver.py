@@ -278,6 +278,8 @@ class SessionDriver:
                     self._report(output)
                 case items.EarlyAnswerReport(outcome=outcome):
                     self._metrics.early_answers.labels(outcome).inc()
+                case items.PassReport():
+                    self._metrics.note_pass(output.purpose, output.outcome, output.took_s)
                 case items.Close():
                     self._outgoing.append(output)
                 case items.ScoreTurn():

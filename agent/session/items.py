@@ -314,7 +314,31 @@ class EarlyAnswerReport:
     outcome: EarlyOutcome
 
 
-Output = Send | Command | ScoreTurn | Close | TurnReport | EarlyAnswerReport
+class PassOutcome(StrEnum):
+    """What became of a pass over speech that goes on."""
+
+    ENDED = "ended"
+    DROPPED = "dropped"  # the speech was over first
+    FAILED = "failed"  # the engine had no time for it, or could not
+
+
+@dataclass(frozen=True, slots=True)
+class PassReport:
+    """A pass over speech that goes on is over: for metrics.
+
+    Attributes:
+        purpose: `CAPTION` or `TRANSLATION`.
+        outcome: What became of it.
+        took_s: How long that took.
+    """
+
+    purpose: BranchPurpose
+    outcome: PassOutcome
+    took_s: float
+
+
+Report = TurnReport | EarlyAnswerReport | PassReport
+Output = Send | Command | ScoreTurn | Close | Report
 
 
 # ---------------------------------------------------------------- events from the engine

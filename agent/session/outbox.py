@@ -8,11 +8,10 @@ from typing import Any
 from agent.session.items import (
     Close,
     Command,
-    EarlyAnswerReport,
     Output,
+    Report,
     ScoreTurn,
     Send,
-    TurnReport,
 )
 
 NewId = Callable[[str], str]
@@ -30,7 +29,7 @@ class Outbox:
         """Queue an event for the client."""
         self._outputs.append(Send({"event_id": self._new_id("event"), **event}))
 
-    def put(self, output: Command | ScoreTurn | TurnReport | EarlyAnswerReport | Close) -> None:
+    def put(self, output: Command | ScoreTurn | Report | Close) -> None:
         """Queue a command for the engine, a report, or the end."""
         self._outputs.append(output)
 

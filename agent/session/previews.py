@@ -1,9 +1,9 @@
 """The translation of what was said so far, while somebody is still saying it.
 
-As `agent.session.captions`, for translations: a *pass* is a translation of the open segment as
-heard so far; what two passes in a row agree on is sent and never taken back. The translation
-of the whole segment goes on from there. Passes are made only for the segment whose texts come
-next, and give way to all other work.
+As `agent.session.captions`, for translations: a pass (`agent.session.passes`) is a translation
+of the open segment as heard so far; what two passes in a row agree on is sent and never taken
+back. The translation of the whole segment goes on from there. Passes are made only for the
+segment whose texts come next.
 """
 
 from __future__ import annotations
@@ -11,27 +11,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from agent.audio.pcm import SAMPLE_RATE_HZ
-from agent.session.items import (
-    BranchEnded,
-    BranchFailed,
-    BranchPurpose,
-    BranchText,
-    DropBranch,
-    StartBranch,
-    TokenEvent,
-)
+from agent.session.items import BranchPurpose, BranchText, TokenEvent
 from agent.session.outbox import NewId, Outbox
+from agent.session.passes import Pass, Passes
 from agent.turns.agreement import Agreement
 
 NEW_SPEECH_S = 1.2
 """So much more must have been said for the next pass: some words."""
-
-SLOW_PASS_S = 3.0
-"""Where a pass takes longer than this there are none until the segment is over."""
-
-_REST = 0.5
-"""After a pass the engine rests for this share of the time that it took."""
 
 
 @dataclass(slots=True)
@@ -56,15 +42,6 @@ class Texts:
         return self.source.finish(self.source_text), self.translation.finish(self.translation_text)
 
 
-@dataclass(slots=True)
-class _Pass:
-    branch_id: str
-    began_at: float
-    end_sample: int
-    source: str = ""
-    translation: str = ""
-
-
 Show = Callable[[str, str, int], None]
 """Given more of what was said, more of its translation, and the sample up to which they go."""
 
@@ -79,17 +56,10 @@ class Previews:
     """
 
     def __init__(self, outbox: Outbox, new_id: NewId, show: Show) -> None:
-        self._outbox = outbox
-        self._new_id = new_id
+        self._passes = Passes(BranchPurpose.TRANSLATION, NEW_SPEECH_S, outbox, new_id, self._agree)
         self._show = show
-        self._clear()
-
-    def _clear(self) -> None:
         self._texts = Texts()
-        self._pass: _Pass | None = None
-        self._next_samples = int(NEW_SPEECH_S * SAMPLE_RATE_HZ)
-        self._rests_until = 0.0
-        self._is_off = False
+        self._start_sample = 0
 
     def listen(self, heard_samples: int, position_sample: int, now: float) -> None:
         """Start a pass if it is time for one.
@@ -99,49 +69,23 @@ class Previews:
             position_sample: Where that ends.
             now: The time, in seconds.
         """
-        if self._pass is not None or self._is_off or now < self._rests_until:
-            return
-        if heard_samples >= self._next_samples:
-            self._next_samples = heard_samples + int(NEW_SPEECH_S * SAMPLE_RATE_HZ)
-            self._pass = _Pass(self._new_id("branch"), now, position_sample)
-            self._outbox.put(
-                StartBranch(self._pass.branch_id, BranchPurpose.TRANSLATION, optional=True)
-            )
+        self._start_sample = position_sample - heard_samples
+        self._passes.listen(heard_samples, now)
 
-    def close(self) -> Texts:
+    def close(self, now: float) -> Texts:
         """The segment is over: what was sent of it, for its final texts to go on from."""
-        if self._pass is not None:
-            self._outbox.put(DropBranch(self._pass.branch_id))
-        texts = self._texts
-        self._clear()
+        self._passes.begin(now)
+        texts, self._texts = self._texts, Texts()
         return texts
 
     def receive(self, event: TokenEvent, now: float) -> bool:
         """Take what a branch gave; False when it is no pass that is under way."""
-        current = self._pass
-        if current is None or event.branch_id != current.branch_id:
-            return False
-        match event:
-            case BranchText(text=text, is_source=True):
-                current.source += text
-            case BranchText(text=text):
-                current.translation += text
-            case BranchEnded(complete=complete):
-                self._end_pass(current, now)
-                if complete and current.source:
-                    self._agree(current)
-            case BranchFailed():
-                self._end_pass(current, now)
-        return True
+        return self._passes.receive(event, now)
 
-    def _agree(self, ended: _Pass) -> None:
+    def _agree(self, ended: Pass) -> None:
+        if not ended.source:
+            return
         source = self._texts.source.update(ended.source)
         # No translation says nothing about what was translated before.
-        translation = self._texts.translation.update(ended.translation) if ended.translation else ""
-        self._show(source, translation, ended.end_sample)
-
-    def _end_pass(self, ended: _Pass, now: float) -> None:
-        self._pass = None
-        took_s = now - ended.began_at
-        self._rests_until = now + _REST * took_s
-        self._is_off = took_s > SLOW_PASS_S
+        translation = self._texts.translation.update(ended.text) if ended.text else ""
+        self._show(source, translation, self._start_sample + ended.heard_samples)

@@ -264,7 +264,7 @@ class Session:
         self._outbox.send(server_events.item_added(item.to_wire(), previous))
         self._outbox.send(server_events.item_done(item.to_wire(), previous))
         self._outbox.put(Commit(item.id, self._responses.settled(previous)))
-        shown = self._captions.close(item.id)
+        shown = self._captions.close(item.id, turn.ended_at)
         if self._config.audio.input.transcription is not None:
             self._transcripts.start(item.id, turn.audio_s, shown, then_delete=not converses)
 

@@ -259,7 +259,8 @@ class TranslationSession:
 
     def _segment_ended(self, turn: Turn) -> None:
         last = self._pending[-1].turn.item_id if self._pending else None
-        segment = _Segment(turn, self._shows_source, self._previews.close())
+        texts = self._previews.close(turn.ended_at)
+        segment = _Segment(turn, self._shows_source, texts)
         branch_id = self._new_id("branch")
         self._pending.append(segment)
         self._by_branch[branch_id] = segment

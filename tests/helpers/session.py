@@ -26,6 +26,7 @@ from agent.session.items import (
     Command,
     EarlyAnswerReport,
     Output,
+    PassReport,
     ScoreTurn,
     Send,
     StartBranch,
@@ -228,7 +229,7 @@ class SessionDriver:
                     self.pauses.append(output)
                 case Close():
                     self.closed = output
-                case EarlyAnswerReport():
+                case EarlyAnswerReport() | PassReport():
                     pass
                 case _:
                     self.commands.append(output)

@@ -26,6 +26,7 @@ from agent.session.items import (
     DropBranch,
     Forget,
     Hear,
+    PassReport,
     Send,
     StartBranch,
     TokenUsage,
@@ -206,6 +207,8 @@ class TranslationDriver:
                     sent.append(event)
                 case TurnReport():
                     self.reports.append(output)
+                case PassReport():
+                    pass
                 case Close():
                     assert self.closed is None
                     self.closed = output

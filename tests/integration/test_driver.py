@@ -153,9 +153,9 @@ def buzz(duration_s: float, rate_hz: int = 24_000) -> Samples:
 
 
 async def test_a_transcription_session_shows_words_and_leaves_nothing_in_the_engine() -> None:
-    engine = ListingEngine()
+    engine, metrics = ListingEngine(), Metrics()
     turns = 30
-    async with driven(engine, query=SessionQuery(intent="transcription")) as transport:
+    async with driven(engine, metrics, SessionQuery(intent="transcription")) as transport:
         created = await transport.until("session.created")
         assert created["session"]["object"] == "realtime.transcription_session"
         kinds = []
@@ -177,6 +177,9 @@ async def test_a_transcription_session_shows_words_and_leaves_nothing_in_the_eng
     (conversation,) = engine.opened
     assert conversation.history.items == ()
     assert conversation.captions >= turns
+    (passes,) = metrics.passes.collect()
+    counted = [one.value for one in passes.samples if one.name.endswith("_total")]
+    assert sum(counted) == conversation.captions
 
 
 class ListingEngine(ScriptedEngine):

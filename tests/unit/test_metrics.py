@@ -44,3 +44,13 @@ def test_the_process_is_measured_too():
     resident = sample(Metrics(), "process_resident_memory_bytes")
     assert resident is not None
     assert resident > 1_000_000
+
+
+def test_passes_are_counted_and_timed_by_what_they_are_for() -> None:
+    metrics = Metrics()
+    metrics.note_pass("caption", "ended", 0.5)
+    metrics.note_pass("caption", "dropped", 9.0)
+    text = metrics.render().decode()
+    assert 'voice_agent_passes_total{outcome="ended",purpose="caption"} 1.0' in text
+    assert 'voice_agent_passes_total{outcome="dropped",purpose="caption"} 1.0' in text
+    assert 'voice_agent_pass_seconds_sum{purpose="caption"} 0.5' in text

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent.session.items import BranchFailed, StartBranch
-from agent.session.previews import SLOW_PASS_S
+from agent.session.passes import SLOW_PASS_S
 from tests.helpers.translation import TranslationDriver, update
 
 SOURCE = {"input": {"transcription": {"model": "any"}}}
@@ -94,6 +94,8 @@ def test_slow_failing_and_broken_passes_show_nothing() -> None:
     ]
     one.audio(5000, 1.0)
     assert one.looking is None
+    one.audio(1500, 1.0)  # the engine has rested, and the same segment goes on
+    assert one.looking is not None
 
 
 def test_engines_that_cannot_afford_it_are_not_asked() -> None:
