@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import ctypes
+import os
+import subprocess
+import sys
 from itertools import cycle
 
 import numpy as np
 import pytest
 
+from agent.config import Settings
 from agent.engine.contract import Samples
+from agent.engine.factory import small_spec
 from agent.engine.small.language_model import LanguageModel, Sampling
 from agent.engine.small.recogniser import Recogniser
 from agent.errors import ContextOverflow, EngineError
@@ -125,3 +131,37 @@ def test_only_this_user_reaches_the_models_own_api(model: LanguageModel) -> None
             model.count_tokens([{"role": "user", "content": "never counted before"}])
     finally:
         model._key = key
+
+
+_MANY_LENGTHS = """
+import ctypes, sys
+import numpy as np
+from pathlib import Path
+from agent.engine.small.recogniser import Recogniser
+
+class Info(ctypes.Structure):  # mallinfo2(3)
+    _fields_ = [(name, ctypes.c_size_t) for name in
+                "arena ordblks smblks hblks hblkhd usmblks fsmblks uordblks fordblks keep".split()]
+
+libc = ctypes.CDLL(None)
+libc.mallinfo2.restype = Info
+recogniser = Recogniser(Path(sys.argv[1]), threads=1)
+used = []
+for number in range(24):
+    clip = np.full(16_000 + 320 * number, 0.01, np.float32)
+    recogniser.hear(clip, "en", draft=True)
+    used.append(libc.mallinfo2().uordblks)
+print(used[-1] - used[3])
+"""
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallinfo2"), reason="needs glibc 2.33")
+def test_clips_of_many_lengths_leave_no_memory_behind() -> None:
+    """In a process with the environment that the engine's own has: without it 16 MB stay."""
+    done = subprocess.run(
+        [sys.executable, "-c", _MANY_LENGTHS, str(ModelStore().ensure("whisper-base"))],
+        env=os.environ | dict(small_spec(Settings()).environment),
+        stdout=subprocess.PIPE,
+        check=True,
+    )
+    assert int(done.stdout) < 4_000_000
