@@ -51,6 +51,8 @@ class VadSettings(Group):
     # Silero's own recommendation for start; the lower bound to go on is 0.15 below it.
     threshold: float = Field(0.5, gt=0.0, lt=1.0)
     prefix_padding_ms: Milliseconds = 300
+    # Sound since the last turn that may have been speech begins the next one if it is no older.
+    reach_back_s: float = Field(6.0, ge=0.0, le=15.0)
     hearing_after_ms: Milliseconds = 64
     # Five frames. Four announced 2.5 turns in an hour of quiet music, five 0.5, and no speech of
     # the benchmark's dialogues was lost by it.
@@ -163,7 +165,8 @@ class EarlyWorkSettings(Group):
 class InterruptionSettings(Group):
     """What speech over an answer does to it; times count speech, without pauses."""
 
-    withhold_after_ms: Milliseconds = 192  # six frames: the last at which 200 ms are not over
+    # Five frames of 32 ms: at six, scoring and a busy machine made 112 ms of the 100 there are.
+    withhold_after_ms: Milliseconds = 160
     # When nothing is known of the words; a backchannel is let go on until `words_until_ms`.
     cancel_after_ms: Milliseconds = 500
     words_until_ms: Milliseconds = 1_000

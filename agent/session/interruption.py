@@ -1,6 +1,6 @@
 """What speech over an answer does to it.
 
-    after 200 ms of speech      further text is withheld
+    after 160 ms of speech      further text is withheld
     the speaker is quiet        a backchannel ("mhm", "yes"): the answer goes on with what was
                                 withheld; other words: it is cancelled; when nothing is known of
                                 them, it goes on after half a second

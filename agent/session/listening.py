@@ -232,7 +232,8 @@ class Listening:
             return
         self._now = now
         self._segmenter.silence_duration_ms = needed_ms
-        if self._segmenter.silence_samples >= needed_ms * SAMPLES_PER_MS:
+        silent_for = self._segmenter.silence_samples
+        if silent_for >= needed_ms * SAMPLES_PER_MS and not self._segmenter.is_unsure:
             self._handle(self._segmenter.stop(seg.StopReason.SILENCE))
 
     def commit(self, now: float) -> None:

@@ -12,18 +12,16 @@ is written down step by step in `docs/turn-taking.md`.
 
 from __future__ import annotations
 
-from collections import deque
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TypeAlias
-
-import numpy as np
 
 from agent.audio.framing import FRAME_SAMPLES
 from agent.audio.pcm import Samples
 from agent.config import VadSettings
 from agent.vad.clips import QuietPlace, pause_needed_samples
 from agent.vad.limits import SegmentLimits, whole_frames
+from agent.vad.pre_roll import Piece, PreRoll, joined
 
 
 class StopReason(StrEnum):
@@ -121,9 +119,10 @@ class Segmenter:
         self.silence_duration_ms = settings.silence_duration_ms
         self._quiet_place = QuietPlace(self._limits.cut_window)
         self._position = 0
-        # Heard by nobody yet: the last samples of no turn.
-        self._pre_roll: deque[Samples] = deque()
-        self._pre_roll_samples = 0
+        self._pre_roll = PreRoll()  # heard by nobody yet
+        # The last frame, and where the last turn ended.
+        self._probability = 0.0
+        self._ended_at: int | None = None
         self._talking = False  # was the last frame speech? (hysteresis)
         self._run_samples = 0  # speech at the end of the pre-roll
         # A turn was ended in mid-speech: the next speech opens one without more ado.
@@ -139,7 +138,8 @@ class Segmenter:
         self._clip_samples = 0
         self._speech_samples = 0
         self._silence_samples = 0
-        self._unannounced: list[Samples] = []
+        self._held_open_samples = 0
+        self._unannounced: list[Piece] = []
 
     @property
     def silence_duration_ms(self) -> int:
@@ -191,6 +191,17 @@ class Segmenter:
         """Samples since the last speech of what is being heard; 0 when manual."""
         return self._silence_samples if self._hearing else 0
 
+    @property
+    def is_unsure(self) -> bool:
+        """Whether somebody may have begun to go on, so that a turn does not end just now.
+
+        Not for longer than a quarter of a second in one pause.
+        """
+        return (
+            self._probability >= self._limits.unsure_probability
+            and self._held_open_samples < self._limits.longest_hold
+        )
+
     def push(self, samples: Samples, probability: float) -> list[SegmentEvent]:
         """Take the next frame: float32[n], n <= 512, and the probability that it is speech.
 
@@ -206,11 +217,8 @@ class Segmenter:
             raise ValueError(f"{count} samples are more than one frame of {FRAME_SAMPLES}")
         if self._manual:
             return self._hear(samples, count) if self._hearing else self._begin(samples, count)
-        limits = self._limits
-        speech = probability >= (
-            limits.go_on_probability if self._talking else limits.start_probability
-        )
-        self._talking = speech
+        self._probability = probability
+        self._talking = speech = probability >= self._speech_probability
         if self._hearing:
             return self._listen(samples, count, speech)
         return self._wait(samples, count, speech)
@@ -235,17 +243,13 @@ class Segmenter:
 
         Speech at its end stays: it may be the beginning of a turn.
         """
-        taken = []
-        while self._pre_roll_samples > self._run_samples:
-            taken.append(self._pre_roll.popleft())
-            self._pre_roll_samples -= taken[-1].shape[0]
-        return np.concatenate(taken) if taken else np.zeros(0, np.float32)
+        return self._pre_roll.take_quiet(self._limits, self._run_samples)
 
     def reset(self) -> list[SegmentEvent]:
         """Drop the open turn and the pre-roll: the client cleared its buffer."""
         events: list[SegmentEvent] = [Misfire()] if self._hearing else []
         self._pre_roll.clear()
-        self._pre_roll_samples = 0
+        self._ended_at = None
         self._talking = False
         self._run_samples = 0
         self._continuing = False
@@ -264,6 +268,7 @@ class Segmenter:
         if manual is None or manual == self._manual:
             return []
         self._manual = manual
+        self._probability = 0.0
         self._talking = False
         self._run_samples = 0
         self._continuing = False
@@ -278,6 +283,25 @@ class Segmenter:
             events.append(self._announce())
         return events
 
+    @property
+    def _speech_probability(self) -> float:
+        """At what the next frame is speech."""
+        limits = self._limits
+        if self._announced:
+            return limits.go_on_probability if self._talking else limits.resume_probability
+        if self._ended_at is not None and self._position - self._ended_at < limits.recent:
+            return (
+                limits.recent_go_on_probability
+                if self._talking
+                else limits.recent_start_probability
+            )
+        return limits.go_on_probability if self._talking else limits.start_probability
+
+    @property
+    def _may_be_speech(self) -> bool:
+        """Whether the next turn is to have the last frame, if this one has not."""
+        return self._probability >= self._limits.maybe_probability
+
     def _wait(self, samples: Samples, count: int, speech: bool) -> list[SegmentEvent]:
         """No turn is open: keep the pre-roll, watch for speech."""
         if speech:
@@ -290,34 +314,27 @@ class Segmenter:
                 self._silence_samples += count
                 self._continuing = self._silence_samples < self._limits.misfire_silence
         self._position += count
-        self._keep_for_pre_roll(samples, count)
+        self._keep_for_pre_roll((samples, self._may_be_speech))
         return []
 
-    def _keep_for_pre_roll(self, samples: Samples, count: int) -> None:
-        pre_roll = self._pre_roll
-        pre_roll.append(samples)
-        self._pre_roll_samples += count
-        # Never less than the speech at its end, even when the settings have just shrunk.
-        keep_samples = max(self._limits.pre_roll, self._run_samples)
-        while self._pre_roll_samples - pre_roll[0].shape[0] >= keep_samples:
-            self._pre_roll_samples -= pre_roll.popleft().shape[0]
+    def _keep_for_pre_roll(self, piece: Piece) -> None:
+        self._pre_roll.add(piece, self._limits, self._run_samples)
 
     def _begin(self, samples: Samples, count: int) -> list[SegmentEvent]:
         """Begin to hear, the pre-roll first."""
         self._position += count
-        self._keep_for_pre_roll(samples, count)
-        pieces = list(self._pre_roll)
+        self._keep_for_pre_roll((samples, self._may_be_speech))
+        held_samples = len(self._pre_roll)
+        pieces = self._pre_roll.take()
         self._clear_turn()
         self._hearing = True
-        self._start_sample = self._position - self._pre_roll_samples
-        self._clip_samples = self._pre_roll_samples
+        self._start_sample = self._position - held_samples
+        self._clip_samples = held_samples
         self._speech_samples = self._run_samples
-        self._pre_roll.clear()
-        self._pre_roll_samples = 0
         self._run_samples = 0
-        for piece in pieces:
-            self._quiet_place.add(piece)
-        events: list[SegmentEvent] = [Heard(np.concatenate(pieces))]
+        for held, _ in pieces:
+            self._quiet_place.add(held)
+        events: list[SegmentEvent] = [Heard(joined(pieces))]
         if self._manual:
             return events
         self._unannounced = pieces
@@ -343,7 +360,10 @@ class Segmenter:
             if self._silence_samples >= limits.misfire_silence:
                 events += self._misfire()
         elif self._silence_samples >= self._silence_limit:
-            events += self._end(StopReason.SILENCE)
+            if self.is_unsure:
+                self._held_open_samples += count
+            else:
+                events += self._end(StopReason.SILENCE)
         elif not self._paused and self._silence_samples >= limits.early_pause:
             self._paused = True
             events.append(Paused(self._speech_end_sample))
@@ -366,6 +386,7 @@ class Segmenter:
         if self._announced and pause >= needed:
             events.append(self._cut(rest_samples=pause // 2, forced=False))
         self._silence_samples = 0
+        self._held_open_samples = 0
         return events
 
     def _hear(self, samples: Samples, count: int) -> list[SegmentEvent]:
@@ -379,7 +400,7 @@ class Segmenter:
         self._clip_samples += count
         self._quiet_place.add(samples)
         if not self.in_turn:
-            self._unannounced.append(samples)
+            self._unannounced.append((samples, self._may_be_speech))
         events.append(Heard(samples))
         return events
 
@@ -397,7 +418,7 @@ class Segmenter:
     def _misfire(self) -> list[SegmentEvent]:
         """Too little speech: what was heard is pre-roll again."""
         for piece in self._unannounced:
-            self._keep_for_pre_roll(piece, piece.shape[0])
+            self._keep_for_pre_roll(piece)
         self._clear_turn()
         return [Misfire()]
 
@@ -407,6 +428,8 @@ class Segmenter:
         events.append(Stopped(self._position, speech_end, reason))
         silence_samples = self._silence_samples
         self._clear_turn()
+        # After a stall nobody knows how long it has been.
+        self._ended_at = None if reason is StopReason.STALLED else self._position
         if reason in {StopReason.MAX_TURN, StopReason.COMMITTED} and not self._manual:
             self._silence_samples = silence_samples
             self._continuing = silence_samples < self._limits.misfire_silence

@@ -47,11 +47,11 @@ def answer(driver):
 # ---------------------------------------------------------------- withheld
 
 
-def test_after_200_ms_of_speech_nothing_more_is_sent():
+def test_once_speech_is_announced_nothing_more_is_sent():
     driver = answering()
-    driver.speech(160)
+    driver.speech(128)
     assert types(driver.text(" there")) == ["response.output_text.delta"]
-    driver.speech(32)  # another frame would be more than 200 ms
+    driver.speech(32)  # the last frame but one within 200 ms
     assert driver.text(" was") == []
     assert driver.end() == []  # not even the end
 
@@ -279,7 +279,7 @@ def test_what_was_said_over_an_answer_that_the_client_cancels_is_answered(when):
 
 def test_a_turn_that_goes_on_after_the_answer_has_ended_is_answered():
     driver = answering()
-    driver.speech(160)
+    driver.speech(128)
     assert types(driver.end(answer(driver)))[-1] == "response.done"
     driver.speech(192)
     assert types(driver.silence(512))[-1] == "response.created"

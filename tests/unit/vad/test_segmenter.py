@@ -142,8 +142,76 @@ def test_hysteresis() -> None:
     run.speech(1)
     assert run.push(3, 0.36) == [SpeechStarted(0)]  # goes on down to 0.35
     assert run.push(6, 0.34) == [Paused(14 * F)]
-    assert run.push(3, 0.49) == []  # once silent, the threshold counts again
-    assert run.push(1, 0.5) == [Resumed(23 * F)]
+    assert run.push(3, 0.39) == []  # once silent, it takes more again
+    assert run.push(1, 0.4) == [Resumed(23 * F)]  # but less than to begin
+
+
+def test_just_after_a_turn_less_is_speech() -> None:
+    run = Run()
+    run.speech(10)
+    run.silence(16)
+    run.silence(5)
+    assert run.push(1, 0.36) == []
+    assert run.push(3, 0.21) == [SpeechStarted(26 * F)]
+
+
+def test_a_second_after_a_turn_as_much_is_needed_as_ever() -> None:
+    run = Run()
+    run.speech(10)
+    run.silence(16)
+    run.silence(32)
+    assert run.push(10, 0.49) == []
+
+
+def test_a_turn_does_not_end_while_somebody_may_go_on() -> None:
+    run = Run()
+    run.speech(10)
+    run.silence(15)
+    assert run.push(4, 0.11) == []
+    assert run.silence(1) == [Stopped(30 * F, 10 * F, StopReason.SILENCE)]
+
+
+def test_a_turn_is_not_held_open_for_longer_than_a_quarter_of_a_second() -> None:
+    run = Run()
+    run.speech(10)
+    run.push(15, 0.3)
+    assert run.push(8, 0.3) == []
+    assert run.push(1, 0.3) == [Stopped(34 * F, 10 * F, StopReason.SILENCE)]
+
+
+# Reaching back
+
+
+def test_a_turn_begins_with_what_may_have_been_speech_before_it() -> None:
+    run = Run()
+    run.silence(50)
+    run.push(1, 0.08)
+    run.silence(50)
+    assert run.speech(4) == [SpeechStarted((50 - PREFIX) * F)]
+
+
+def test_it_reaches_back_over_the_end_of_the_last_turn_only_to_its_end() -> None:
+    run = Run()
+    run.speech(10)
+    run.silence(16)
+    run.silence(1)
+    run.push(1, 0.08)
+    run.silence(60)
+    assert run.speech(4) == [SpeechStarted(26 * F)]
+
+
+def test_it_reaches_back_for_a_few_seconds_only() -> None:
+    run = Run(vad(reach_back_s=1.0))
+    run.silence(50)
+    run.push(1, 0.08)
+    run.silence(32)
+    assert run.speech(4) == [SpeechStarted((83 - PREFIX) * F)]
+
+
+def test_it_need_not_reach_back() -> None:
+    run = Run(vad(reach_back_s=0.0))
+    run.push(50, 0.3)
+    assert run.speech(4) == [SpeechStarted((50 - PREFIX) * F)]
 
 
 # Misfires
@@ -156,8 +224,8 @@ def test_too_little_speech_is_a_misfire_and_becomes_pre_roll_again() -> None:
     assert run.silence(6) == []
     assert run.silence(1) == [Misfire()]
     assert not run.segmenter.hearing
-    # 3 speech and 7 silence frames are the pre-roll of what comes next.
-    assert run.speech(4) == [SpeechStarted(30 * F)]
+    # What comes next begins where that would have begun.
+    assert run.speech(4) == [SpeechStarted((30 - PREFIX) * F)]
 
 
 def test_speech_in_pieces_adds_up_to_a_turn() -> None:
@@ -421,7 +489,7 @@ def test_other_settings_keep_the_open_turn() -> None:
     assert run.segmenter.configure(vad(silence_duration_ms=64, threshold=0.95)) == []
     assert run.speech(1) == []  # goes on: 0.9 is above 0.8
     assert run.silence(2) == [Stopped(13 * F, 11 * F, StopReason.SILENCE)]
-    assert run.speech(10) == []  # 0.9 does not start any more
+    assert run.push(10, 0.79) == []  # and that does not start any more
     assert run.segmenter.silence_duration_ms == 64
 
 

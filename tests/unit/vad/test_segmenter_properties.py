@@ -29,6 +29,7 @@ def vad_settings(draw: st.DrawFn) -> VadSettings:
     return VadSettings(
         threshold=draw(st.floats(0.01, 0.99)),
         prefix_padding_ms=draw(durations_ms),
+        reach_back_s=draw(st.floats(0.0, 15.0)),
         hearing_after_ms=draw(durations_ms),
         min_speech_ms=draw(durations_ms),
         misfire_silence_ms=draw(durations_ms),
