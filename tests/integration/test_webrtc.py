@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import sys
 
 import httpx2
 import pytest
@@ -10,7 +12,7 @@ from openai import AsyncOpenAI
 
 from tests.helpers.peer import OpusMicrophone, Peer, peer
 from tests.helpers.server import RunningServer
-from tests.helpers.speech import recording, recordings
+from tests.helpers.speech import ROOT, recording, recordings
 from tests.helpers.wer import word_errors
 
 pytestmark = [pytest.mark.models, pytest.mark.slow]
@@ -243,6 +245,25 @@ async def test_a_language_that_cannot_be_had_is_refused_before_the_call(
     with pytest.raises(AssertionError, match=r"session\.audio\.output\.language"):
         async with peer(small_server.url, asked, "realtime/translations"):
             pass
+
+
+async def test_the_script_that_measures_words_lost(small_server: RunningServer):
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        *("-m", "scripts.wer_over_loss", "--url", small_server.url),
+        *("--rounds", "1", "--recordings", "1", "--calls", "1", "--loss", "0.1"),
+        cwd=ROOT,
+        stdout=asyncio.subprocess.PIPE,
+    )
+    line, _ = await asyncio.wait_for(process.communicate(), 120)
+    assert process.returncode == 0
+    figures = json.loads(line)
+    assert figures["points"] == pytest.approx(
+        100 * (figures["wer_lossy"] - figures["wer_clean"]), abs=0.02
+    )
+    assert figures["wer_lossy"] <= 0.35
+    assert 0 < figures["lost"] < figures["packets"] / 4
+    assert min(figures["turns_lossy"], figures["turns_clean"]) >= 1
 
 
 async def test_a_session_that_cannot_be_is_refused_by_its_field(small_server: RunningServer):
