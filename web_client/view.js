@@ -230,7 +230,7 @@ function createDock(actions) {
       talk.render(model);
       setText(hint, hintOf(model));
       const isLost = activity === "offline" && model.speechWhileOffline === "lost";
-      meter.node.hidden = !microphoneIsOn || isLost;
+      meter.node.hidden = !microphoneIsOn || isLost || activity === "muted";
       stop.hidden = session.response === null;
       composer.setEnabled(session.ready);
     },
