@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
 from itertools import pairwise
 from pathlib import Path
 
@@ -90,6 +93,59 @@ async def test_a_lost_connection_is_made_again_with_the_conversation(
     await page.get_by_role("textbox").press("Enter")
     await session.until_event("response.create")
     await expect(texts.last).to_have_text("Where did she live?")
+
+
+async def test_a_socket_that_is_cut_is_made_again_with_the_conversation(
+    page: Page, server: BrowserServer
+) -> None:
+    async with cutting_proxy(server.port) as (port, cut):
+        await page.goto(f"http://localhost:{port}/")
+        session = await server.next_session()
+        await send_turn(session)
+        await expect(page.get_by_role("listitem")).to_have_count(2)
+        cut()
+        again = await server.next_session()
+        await again.until_event("conversation.item.create", count=2)
+        assert created(again) == RECREATED
+
+
+async def test_a_peer_that_vanishes_is_missed_and_called_again_with_the_conversation(
+    page: Page, server: BrowserServer
+) -> None:
+    session = await open_page(page, server, "webrtc")
+    await send_turn(session)
+    await expect(page.get_by_role("listitem")).to_have_count(2)
+    session.vanish()
+    again = await server.next_session(within_s=40.0)
+    await again.until_event("conversation.item.create", count=2)
+    assert created(again) == RECREATED
+
+
+@asynccontextmanager
+async def cutting_proxy(target_port: int) -> AsyncIterator[tuple[int, Callable[[], None]]]:
+    """A proxy on a free port, and what cuts all of its connections without a goodbye."""
+    writers: list[asyncio.StreamWriter] = []
+
+    async def relay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(ConnectionError):
+            while data := await reader.read(65536):
+                writer.write(data)
+                await writer.drain()
+        writer.close()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        target_reader, target_writer = await asyncio.open_connection("127.0.0.1", target_port)
+        writers.extend([writer, target_writer])
+        await asyncio.gather(relay(reader, target_writer), relay(target_reader, writer))
+
+    def cut() -> None:
+        for writer in writers:
+            writer.transport.abort()
+
+    proxy = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with proxy:
+        yield proxy.sockets[0].getsockname()[1], cut
+        cut()
 
 
 async def test_what_was_not_answered_yet_is_asked_again(page: Page, server: BrowserServer) -> None:

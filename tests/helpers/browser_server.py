@@ -68,6 +68,12 @@ class BrowserSession:
         """Close the connection from this side."""
         await self._transport.close(code, reason)
 
+    def vanish(self) -> None:
+        """Over WebRTC: be gone without a goodbye, as a machine whose network fails."""
+        peer: Any = self._transport
+        for protocol in peer._peer.sctp.transport.transport._connection._protocols:
+            protocol.transport.abort()
+
     async def until_event(self, event_type: str, count: int = 1) -> Event:
         """Wait for the `count`-th client event of a type."""
 
@@ -193,15 +199,15 @@ class BrowserServer:
         await self._task
         self._server = None
 
-    async def next_session(self) -> BrowserSession:
+    async def next_session(self, within_s: float = WAIT_S) -> BrowserSession:
         """The page's next connection, once it is set up."""
-        session = await self.next_connection()
+        session = await self.next_connection(within_s)
         await session.until_event("session.update")
         return session
 
-    async def next_connection(self) -> BrowserSession:
+    async def next_connection(self, within_s: float = WAIT_S) -> BrowserSession:
         """The page's next connection, which it may not be able to use."""
-        async with asyncio.timeout(WAIT_S):
+        async with asyncio.timeout(within_s):
             return await self._sessions.get()
 
     def _make_session(
