@@ -17,13 +17,27 @@ from contextlib import suppress
 from typing import Any
 
 import pylibsrtp
-from aiortc import RTCRtpReceiver
+from aiortc import RTCPeerConnection, RTCRtpReceiver
 from aiortc.rtp import RtcpReceiverInfo, RtcpRrPacket
 
 from agent.audio.rtp import ReorderBuffer, RtpPacket, read_packet
 
 MAX_DATAGRAM_BYTES = 2048
 """More than any network carries in one piece, and than libsrtp's buffer takes."""
+
+
+def choose_microphone(peer: RTCPeerConnection) -> RTCRtpReceiver:
+    """The receiver of an offer's microphone, once the offer is set; all else is declined."""
+    found = None
+    for transceiver in peer.getTransceivers():
+        # What the offer proposes, seen from here.
+        proposed = transceiver._offerDirection
+        if transceiver.kind == "audio" and proposed in {"recvonly", "sendrecv"}:
+            found = found or transceiver
+        if transceiver is not found:
+            transceiver.direction = "inactive"
+    assert found is not None  # the offer was looked at before
+    return found.receiver
 
 
 class AudioPath:

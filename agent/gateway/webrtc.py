@@ -15,7 +15,6 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import structlog
 from aiortc import (
@@ -23,17 +22,16 @@ from aiortc import (
     RTCDataChannel,
     RTCIceServer,
     RTCPeerConnection,
-    RTCRtpReceiver,
     RTCSessionDescription,
 )
 from aiortc.rtcrtpparameters import RTCRtpCodecCapability
 
 from agent.audio.intake import Intake
 from agent.audio.opus import OpusIntake
-from agent.audio.rtp import ReorderBuffer, RtpPacket, pack
+from agent.audio.rtp import AudioPacket, ReorderBuffer, RtpPacket, pack
 from agent.errors import InvalidEvent, LimitExceeded
 from agent.gateway.arrivals import Arrivals
-from agent.gateway.audio_path import AudioPath
+from agent.gateway.audio_path import AudioPath, choose_microphone
 from agent.gateway.offer import (
     EVENTS_CHANNEL,
     check_offer,
@@ -119,7 +117,7 @@ class WebRtcTransport:
             # Of all that aiortc speaks: other codecs of the offer would come undecoded.
             self._peer.addTransceiver("audio", direction="recvonly").setCodecPreferences([OPUS])
             await self._peer.setRemoteDescription(RTCSessionDescription(offer, "offer"))
-            path = AudioPath(self._microphone(), self._take_packet, self._note_packet)
+            path = AudioPath(choose_microphone(self._peer), self._take_packet, self._note_packet)
             await self._peer.setLocalDescription(await self._peer.createAnswer())
         except InvalidEvent:
             await self._peer.close()
@@ -167,19 +165,6 @@ class WebRtcTransport:
 
     # ------------------------------------------------------------ the peer
 
-    def _microphone(self) -> RTCRtpReceiver:
-        """The receiver of the offer's one microphone; all other media are declined."""
-        found = None
-        for transceiver in self._peer.getTransceivers():
-            # What the offer proposes, seen from here.
-            proposed = transceiver._offerDirection
-            if transceiver.kind == "audio" and proposed in {"recvonly", "sendrecv"}:
-                found = found or transceiver
-            if transceiver is not found:
-                transceiver.direction = "inactive"
-        assert found is not None  # check_offer has seen it
-        return found.receiver
-
     def _take_packet(self, packet: RtpPacket) -> None:
         self._queue_audio(
             self._reorder.push(
@@ -191,13 +176,12 @@ class WebRtcTransport:
             )
         )
 
-    def _queue_audio(self, packets: Sequence[Any]) -> None:
+    def _queue_audio(self, packets: Sequence[AudioPacket]) -> None:
         if packets:
             self._arrivals.put_audio(pack(packets))
 
-    def _note_packet(self) -> float:
+    def _note_packet(self) -> None:
         self._last_packet_s = time.monotonic()
-        return self._last_packet_s
 
     def _channel_opened(self, channel: RTCDataChannel) -> None:
         if channel.label != EVENTS_CHANNEL or self._channel is not None:
