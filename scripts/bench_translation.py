@@ -7,9 +7,8 @@
 Starts a server of its own (`tests/helpers/server.py`), plays a talk of `--minutes` made of the
 tests' recordings, one after the other with pauses of 0.5 to 1.5 s between them, through the
 openai SDK's translation client, and says `session.close` at the end. With `--fast` it is always
-`AHEAD_S` ahead of what is translated, and the delays mean nothing. (Further ahead the server's
-back-pressure would hold up the client's pings too, until the connection is taken for dead.)
-Prints one JSON line:
+`--ahead-s` ahead of what is translated (`inf`: as far as the connection takes it), and the delays
+mean nothing. Prints one JSON line:
 
     talk_s, wall_s           how long the talk is, and how long it took
     clips, segments          recordings played; segments that were translated
@@ -64,7 +63,6 @@ SPANISH = ["cero", "uno", "dos", "tres", "cuatro", "cinco", "seis", "siete", "oc
 WIRE_HZ = 24_000
 PIECE_S = 0.2
 SAMPLE_EVERY_S = 0.5
-AHEAD_S = 30.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,7 +117,7 @@ def main() -> None:
     options = parse_options()
     talk = make_talk(options)
     with talk.server() as server:
-        heard = asyncio.run(play(server, talk, fast=options.fast))
+        heard = asyncio.run(play(server, talk, options.ahead_s if options.fast else None))
     print(json.dumps(summarise(options, talk, heard)))
 
 
@@ -131,6 +129,7 @@ def parse_options() -> argparse.Namespace:
     parser.add_argument("--talk", choices=("recordings", "digits"), default="recordings")
     parser.add_argument("--minutes", type=float, default=10.0)
     parser.add_argument("--fast", action="store_true", help="do not wait for the clock")
+    parser.add_argument("--ahead-s", type=float, default=30.0, help="with --fast")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--details", action="store_true", help="name what was missed or wrong")
     return parser.parse_args()
@@ -177,8 +176,8 @@ def make_talk(options: argparse.Namespace) -> Talk:
 # ------------------------------------------------------------ playing it
 
 
-async def play(server: RunningServer, talk: Talk, *, fast: bool) -> Heard:
-    """Say all of it, close, and collect what comes."""
+async def play(server: RunningServer, talk: Talk, ahead_s: float | None) -> Heard:
+    """Say all of it, close, and collect what comes; `ahead_s` is None to keep to the clock."""
     heard = Heard()
     client = AsyncOpenAI(api_key="any", websocket_base_url=server.base_url)
     began_s = time.monotonic()
@@ -186,7 +185,7 @@ async def play(server: RunningServer, talk: Talk, *, fast: bool) -> Heard:
         model="any", extra_query={"extensions": "timings"}
     ) as connection:
         await connection.session.update(session=talk.settings)  # type: ignore[arg-type]
-        saying = asyncio.create_task(say(connection, talk, server, heard, fast=fast))
+        saying = asyncio.create_task(say(connection, talk, server, heard, ahead_s))
         try:
             while True:
                 take(heard, json.loads(await connection.recv_bytes()))
@@ -198,18 +197,17 @@ async def play(server: RunningServer, talk: Talk, *, fast: bool) -> Heard:
 
 
 async def say(
-    connection: Any, talk: Talk, server: RunningServer, heard: Heard, *, fast: bool
+    connection: Any, talk: Talk, server: RunningServer, heard: Heard, ahead_s: float | None
 ) -> None:
     """Play the talk, and note the memory now and then."""
     began_s, next_sample_s = time.monotonic(), 0.0
     for number, piece in enumerate(wire_pieces(talk.samples)):
         at_s = number * PIECE_S
-        if not fast:
+        if ahead_s is None:
             await asyncio.sleep(max(0.0, began_s + at_s - time.monotonic()))
-        while (  # noqa: ASYNC110  # it is only a number
-            fast and at_s > heard.translated_s + AHEAD_S and not heard.last
-        ):
-            await asyncio.sleep(PIECE_S)
+        else:
+            while at_s > heard.translated_s + ahead_s and not heard.last:  # noqa: ASYNC110
+                await asyncio.sleep(PIECE_S)
         await connection.session.input_audio_buffer.append(audio=base64.b64encode(piece).decode())
         if at_s >= next_sample_s:
             note_memory(heard, server, at_s)
