@@ -196,6 +196,9 @@ class SmallEngineSettings(Group):
     parallel_answers: int = Field(4, ge=1, le=32)
     # Prompts of conversations that wait, so that their next turn need not be read whole.
     prompt_cache_mib: int = Field(128, ge=0, le=65_536)
+    # How far its process stands back, on the same cores, behind the one that hears and judges
+    # pauses: it begins to recognise in the very moment in which a pause is judged.
+    nice: int = Field(5, ge=0, le=19)
 
 
 class GemmaEngineSettings(Group):

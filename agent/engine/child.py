@@ -32,12 +32,15 @@ class EngineSpec:
         options: What the function is given; must be JSON.
         info: What the engine is, known before it is loaded.
         environment: Variables beside the gateway's own.
+        nice: How far it stands back behind the gateway's process where cores are few: 0 not at all,
+            19 as far as can be.
     """
 
     factory: str
     options: Mapping[str, object]
     info: EngineInfo
     environment: Mapping[str, str] = field(default_factory=dict)
+    nice: int = 0
 
 
 class EngineChild:
@@ -74,7 +77,7 @@ class EngineChild:
                 *(sys.executable, "-m", "agent.engine.process"),
                 *("--fd", str(theirs.fileno())),
                 *("--factory", spec.factory, "--options", json.dumps(dict(spec.options))),
-                *("--scratch", folder.name),
+                *("--scratch", folder.name, "--nice", str(spec.nice)),
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.STDOUT,

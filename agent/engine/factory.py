@@ -116,7 +116,9 @@ def small_spec(settings: Settings) -> EngineSpec:
     info = replace(
         INFO, context_tokens=small.context_tokens, answers_at_once=small.parallel_answers
     )
-    return EngineSpec("agent.engine.small:create", options.to_json(), info, environment)
+    return EngineSpec(
+        "agent.engine.small:create", options.to_json(), info, environment, settings.small.nice
+    )
 
 
 def find_checkpoint(environment: Mapping[str, str] = os.environ) -> str | None:

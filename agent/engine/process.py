@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import importlib
 import json
 import os
@@ -19,6 +20,7 @@ import socket
 import sys
 import tempfile
 from collections.abc import Callable, Coroutine
+from pathlib import Path
 from typing import Any, NoReturn
 
 import structlog
@@ -37,6 +39,8 @@ from agent.errors import EngineError, EngineUnavailable, LocalError
 from agent.logs import configure_logging
 
 log = structlog.get_logger(__name__)
+
+_AUTOGROUP = Path("/proc/self/autogroup")
 
 STOP_S = 5.0
 """An engine that has not freed itself by then is left to the end of the process."""
@@ -244,6 +248,18 @@ def leave(code: int) -> NoReturn:
     os._exit(code)
 
 
+def stand_back(nice: int) -> None:
+    """Let others go first on the same cores, by so much; before any thread is started.
+
+    Linux weighs processes of one session against each other only, and sessions by a value of
+    their own, where `sched_autogroup_enabled` is set (man 7 sched); this process has its own.
+    """
+    if nice:
+        os.nice(nice)
+        with contextlib.suppress(OSError):  # no such file: niceness counts by itself
+            _AUTOGROUP.write_text(str(nice), encoding="ascii")
+
+
 async def serve(engine: Engine, connection: socket.socket) -> None:
     """Serve one gateway over a connected socket, then leave the process."""
     reader, writer = await asyncio.open_unix_connection(sock=connection)
@@ -264,9 +280,11 @@ def main() -> None:
     parser.add_argument("--factory", required=True, help="module:function that makes the engine")
     parser.add_argument("--options", type=json.loads, required=True, help="JSON object for it")
     parser.add_argument("--scratch", required=True, help="folder for temporary files; removed")
+    parser.add_argument("--nice", type=int, default=0, help="how far to stand back, 0 to 19")
     options = parser.parse_args()
     configure_logging("info")
     sys.setswitchinterval(SWITCH_INTERVAL_S)
+    stand_back(options.nice)
     tempfile.tempdir = options.scratch
     module, _, name = options.factory.partition(":")
     factory: EngineFactory = getattr(importlib.import_module(module), name)

@@ -92,6 +92,19 @@ async def until(engine: EngineSupervisor, state: EngineState, restarts: int = 0)
         await asyncio.sleep(0.01)
 
 
+async def test_the_process_stands_back_by_as_much_as_it_is_told() -> None:
+    ours = os.getpriority(os.PRIO_PROCESS, 0)
+    spec = EngineSpec(FACTORY, {}, INFO, {"PYTHONPATH": str(ROOT)}, nice=3)
+    engine = EngineSupervisor(spec, EngineProcessSettings())
+    try:
+        async with asyncio.timeout(PATIENCE_S):
+            await engine.start(lambda *_: None)
+            assert engine.pid is not None
+            assert os.getpriority(os.PRIO_PROCESS, engine.pid) == min(19, ours + 3)
+    finally:
+        await engine.stop()
+
+
 async def process_of(conversation: Conversation, item_id: str) -> int:
     text, _ = await read(ask(conversation, item_id, "pid"))
     return int(text)
