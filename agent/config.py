@@ -95,8 +95,9 @@ class TurnSettings(Group):
 
     scorer: TurnScorerName = TurnScorerName.AUTO
     # Probability of the end from which on the wait is the shortest one.
-    # 0.94 finds half of the ends of recordings over, and two fifths of pauses put into them.
-    eot_threshold: float = Field(0.94, gt=0.0, le=1.0)
+    # Smart Turn at 0.83 calls over half of the ends of recordings, and three tenths of the
+    # pauses put into them.
+    eot_threshold: float = Field(0.83, gt=0.0, le=1.0)
     min_endpointing_delay_ms: Milliseconds = 250
     # None for what the client's eagerness says; at most 8, 4 or 2 s in any case.
     max_endpointing_delay_ms: Milliseconds | None = None

@@ -206,14 +206,14 @@ SILERO_VAD = Model(
 
 SMART_TURN = Model(
     name="smart-turn",
-    description="Tells whether a speaker has finished (Smart Turn 3.2, ONNX, int8)",
+    description="Tells whether a speaker has finished (Smart Turn 3.1, ONNX, int8)",
     licence="BSD-2-Clause",
     files=(
         _single(
-            "smart-turn-v3.2-cpu.onnx",
-            Package("pipecat-ai", "1.14.0", wheel_bytes=12_109_725),
-            "pipecat/audio/turn/smart_turn/data/smart-turn-v3.2-cpu.onnx",
-            Pin("2bb026316b14a660486a75b1733cd3fbab8c2fd0314dc9af7be49f8cca967e4f", 8_679_182),
+            "smart-turn-v3.1-cpu.onnx",
+            Package("pipecat-ai", "0.0.97", wheel_bytes=10_448_878),
+            "pipecat/audio/turn/smart_turn/data/smart-turn-v3.1-cpu.onnx",
+            Pin("fb68d55c2d542ce79e44b12013bfd571e90df8594ab096d757198e851b0c6594", 8_679_180),
         ),
     ),
 )

@@ -127,7 +127,9 @@ class Endpoint:
     @property
     def silence_needed_ms(self) -> int | None:
         """Silence that ends the turn in this pause; None when nothing is known of it."""
-        probability = probability_of_end(self._evidence) if self._in_pause else None
-        if probability is None or self._eagerness is None:
+        if not self._in_pause or self._eagerness is None:
+            return None
+        probability = probability_of_end(self._evidence, self.settings.eot_threshold)
+        if probability is None:
             return None
         return silence_needed_ms(probability, self._eagerness, self.settings)

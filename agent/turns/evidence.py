@@ -29,11 +29,16 @@ class Evidence:
     words: str | None = None
 
 
-def probability_of_end(evidence: Evidence) -> float | None:
+def probability_of_end(evidence: Evidence, sure: float = 1.0) -> float | None:
     """How likely the speaker has finished; None when nothing says it.
 
     Words alone say too little: nearly all speech sounds finished to a recogniser that has to
-    end its text somewhere. They move what the sound says up or down.
+    end its text somewhere. They move what the sound says up or down, but never up to `sure`:
+    they come late, and more of the pauses that they would end are none than are.
+
+    Args:
+        evidence: What is known.
+        sure: Probability that only the sound can reach.
     """
     if evidence.sound is None:
         return None
@@ -42,7 +47,8 @@ def probability_of_end(evidence: Evidence) -> float | None:
         return evidence.sound
     sound = min(max(evidence.sound, _CERTAIN), 1 - _CERTAIN)
     odds = math.log(sound / (1 - sound)) + (_SENTENCE_ENDS if ends else _SENTENCE_GOES_ON)
-    return 1 / (1 + math.exp(-odds))
+    probability = 1 / (1 + math.exp(-odds))
+    return min(probability, math.nextafter(sure, 0.0)) if evidence.sound < sure else probability
 
 
 def ends_sentence(text: str | None) -> bool | None:

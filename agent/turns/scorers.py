@@ -1,6 +1,6 @@
 """Has the speaker finished? Smart Turn, on the sound of the turn so far.
 
-Nothing is loaded at import. Source: Smart Turn v3.2 (https://github.com/pipecat-ai/smart-turn),
+Nothing is loaded at import. Source: Smart Turn v3.1 (https://github.com/pipecat-ai/smart-turn),
 Whisper tiny's encoder with a classifier on top, trained to be asked at the beginning of a
 pause, after about 200 ms of silence.
 """
@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from agent.audio.denoise import loudness_over_noise_db, reduce_noise
 from agent.audio.pcm import SAMPLE_RATE_HZ, Samples
 from agent.audio.whisper_mel import whisper_log_mel
 from agent.config import TurnScorerName
@@ -22,7 +23,13 @@ from agent.vad.scorers import one_thread_session
 TURN_SAMPLES = 8 * SAMPLE_RATE_HZ
 """How much of the end of a turn is looked at."""
 
-SMART_TURN_FILE = "smart-turn-v3.2-cpu.onnx"
+_NOISE_SAMPLES = (184 * SAMPLE_RATE_HZ // 1000, 16 * SAMPLE_RATE_HZ // 1000)
+"""From and to how long before the end only the room is heard: most of the pause."""
+
+_NOISY_DB = 18.0
+"""Speech that stands out less than by so much is in noise."""
+
+SMART_TURN_FILE = "smart-turn-v3.1-cpu.onnx"
 
 
 class TurnScorer(ABC):
@@ -42,7 +49,7 @@ class TurnScorer(ABC):
 
 
 class SmartTurnScorer(TurnScorer):
-    """Smart Turn v3.2 through onnxruntime, on the thread that asks; about 80 ms of CPU.
+    """Smart Turn v3.1 through onnxruntime, on the thread that asks; about 80 ms of CPU.
 
     A batch of four costs as much as four calls, so there is none.
 
@@ -58,7 +65,7 @@ class SmartTurnScorer(TurnScorer):
 
     def score(self, samples: Samples) -> float:
         """See `TurnScorer.score`."""
-        features = whisper_log_mel(_last_window(samples))[None]  # (1, 80, 800)
+        features = whisper_log_mel(_last_window(quieter(samples)))[None]  # (1, 80, 800)
         (probabilities,) = self._session.run(None, {"input_features": features})
         return float(probabilities[0, 0])
 
@@ -77,6 +84,23 @@ def can_run(name: TurnScorerName) -> bool:
     if name is TurnScorerName.AUTO:
         return importlib.util.find_spec("onnxruntime") is not None
     return name is TurnScorerName.SMART_TURN
+
+
+def quieter(samples: Samples) -> Samples:
+    """A turn with less noise, if there is much: it makes Smart Turn call pauses ends.
+
+    What there is of it is heard in the pause at the end.
+
+    Args:
+        samples: As for `TurnScorer.score`.
+    """
+    begin, end = _NOISE_SAMPLES
+    if len(samples) <= 2 * begin:
+        return samples
+    noise = samples[-begin:-end]
+    if loudness_over_noise_db(samples, noise) >= _NOISY_DB:
+        return samples
+    return reduce_noise(samples, noise)
 
 
 def _last_window(samples: Samples) -> Samples:

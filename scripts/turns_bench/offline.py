@@ -32,7 +32,7 @@ from scripts.turns_bench.settings import INPUT_FORMAT
 
 # What Smart Turn and the embedded engine's recogniser take on one core (docs/turn-taking.md,
 # docs/engine.md).
-SOUND_JUDGED_AFTER_S = 0.06
+SOUND_JUDGED_AFTER_S = 0.07
 WORDS_JUDGED_AFTER_S = 0.4
 _PIECE_SAMPLES = round(PIECE_S * SAMPLE_RATE_HZ)
 

@@ -90,7 +90,7 @@ def test_the_turn_detector_comes_from_the_store(turn_scorers, tmp_path, name):
     store = FakeStore(tmp_path)
     assert load_turns(name, store) == "scorer"
     assert store.asked == ["smart-turn"]
-    assert turn_scorers == [tmp_path / "smart-turn-v3.2-cpu.onnx"]
+    assert turn_scorers == [tmp_path / "smart-turn-v3.1-cpu.onnx"]
 
 
 def test_turns_are_fixed_where_that_is_wanted(turn_scorers, tmp_path):

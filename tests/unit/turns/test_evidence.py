@@ -42,6 +42,15 @@ def test_the_end_of_a_sentence_speaks_for_the_end_of_the_turn(sound):
     assert alone == sound == probability_of_end(Evidence(sound, ""))
 
 
+@given(PROBABILITY, st.floats(0.01, 1.0))
+def test_words_do_not_make_sure_what_the_sound_leaves_open(sound, sure):
+    together = probability_of_end(Evidence(sound, "That is all."), sure)
+    if sound < sure:
+        assert together < sure
+    else:
+        assert together >= min(sound, 1 - 1e-6)
+
+
 @given(PROBABILITY, PROBABILITY, st.sampled_from([None, "", "and then", "That is all."]))
 def test_the_likelier_by_the_sound_the_likelier(one, other, words):
     less, more = sorted((one, other))

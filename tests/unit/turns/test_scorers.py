@@ -34,6 +34,7 @@ def test_the_network_gets_the_last_eight_seconds(smart_turn, monkeypatch, sample
     monkeypatch.setattr(
         scorers, "whisper_log_mel", lambda window: windows.append(window) or np.zeros((80, 800))
     )
+    monkeypatch.setattr(scorers, "quieter", lambda turn: turn)
     heard = np.arange(1, samples + 1, dtype=np.float32)
 
     assert smart_turn.score(heard) == 0.75
@@ -44,6 +45,26 @@ def test_the_network_gets_the_last_eight_seconds(smart_turn, monkeypatch, sample
     assert np.array_equal(window[TURN_SAMPLES - kept :], heard[samples - kept :])
     assert not window[: TURN_SAMPLES - kept].any()
     assert smart_turn._session.features.shape == (1, 80, 800)
+
+
+def turn(noise_level: float, count: int = 32_000) -> np.ndarray:
+    """Two seconds over a noise, the last 200 ms of them noise alone."""
+    rng = np.random.default_rng(0)
+    voice = 0.1 * rng.standard_normal(count)
+    voice[-3_200:] = 0
+    return (voice + noise_level * rng.standard_normal(count)).astype(np.float32)
+
+
+def test_a_turn_over_noise_is_judged_with_less_of_it():
+    heard = turn(0.03)
+    quiet = scorers.quieter(heard)
+    assert len(quiet) == len(heard)
+    assert np.std(quiet[-3_000:]) < 0.5 * np.std(heard[-3_000:])
+
+
+@pytest.mark.parametrize("heard", [turn(0.0), turn(0.003), turn(0.03, 5_000), turn(0.03, 1)])
+def test_a_turn_in_a_quiet_room_and_one_too_short_to_tell_are_judged_as_they_are(heard):
+    assert scorers.quieter(heard) is heard
 
 
 def test_a_missing_file_is_named(tmp_path):
