@@ -58,16 +58,21 @@ def test_of_nothing_nothing_is_taken() -> None:
     st.lists(st.tuples(st.integers(1, F), st.booleans()), max_size=300),
     st.integers(0, 3),
 )
-def test_what_is_kept_is_the_end_of_what_came_and_bounded(
+def test_what_may_have_been_speech_is_kept_and_no_more_than_there_is_a_limit_for(
     pieces: list[tuple[int, bool]], run_frames: int
 ) -> None:
     pre_roll = PreRoll()
     came = np.arange(sum(size for size, _ in pieces), dtype=np.float32)
     position = 0
+    maybe_at: list[int] = []
     for size, maybe in pieces:
         samples = came[position : position + size]
+        maybe_at += [position] * maybe
         position += size
         pre_roll.add((samples, maybe), LIMITS, min(position, run_frames * F))
         assert min(position, LIMITS.pre_roll) <= len(pre_roll) < LIMITS.reach_back + F
+        ages = (position - at for at in maybe_at)
+        oldest = max((age for age in ages if age <= LIMITS.reach_back), default=0)
+        assert len(pre_roll) >= oldest
     kept = joined(pre_roll.take())
     assert kept.tolist() == came[came.size - kept.size :].tolist()
