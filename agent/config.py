@@ -166,7 +166,7 @@ class EarlyWorkSettings(Group):
 class InterruptionSettings(Group):
     """What speech over an answer does to it; times count speech, without pauses."""
 
-    # Five frames of 32 ms: at six, scoring and a busy machine made 112 ms of the 100 there are.
+    # Five frames of 32 ms: what is left of 200 ms is for scoring and a busy machine.
     withhold_after_ms: Milliseconds = 160
     # When nothing is known of the words; a backchannel is let go on until `words_until_ms`.
     cancel_after_ms: Milliseconds = 500
