@@ -2,6 +2,7 @@
 /** Keeps one connection to the server: opens it, says why it ended, tries again. */
 
 import { SERVER_EVENT } from "./messages.js";
+import { sessionUrl } from "./modes.js";
 import { fetchServerInfo } from "./server-info.js";
 import { openWebRtc, webRtcIsThere } from "./transport-rtc.js";
 import { MalformedKey, openWebSocket } from "./transport-ws.js";
@@ -56,6 +57,8 @@ export class Connection {
     this.kind = kind;
     /** Why another kind is used than was asked for. @type {Failure | null} */
     this.notice = null;
+    /** @type {import("./modes.js").Mode} */
+    this.mode = "conversation";
     /** @type {MediaStream | null} */
     this.microphone = null;
     this.handlers = handlers;
@@ -78,7 +81,7 @@ export class Connection {
     let transport;
     try {
       const open = this.kind === "webrtc" ? openWebRtc : openWebSocket;
-      transport = open(this.#url(), this.key, {
+      transport = open(sessionUrl(this.mode, this.kind, this.server), this.key, {
         onEvent: (event) => this.#receive(event),
         onEnded: (ending) => void this.#ended(transport, ending),
       });
@@ -122,21 +125,22 @@ export class Connection {
     return true;
   }
 
+  /** Begin anew: another session, whatever there was. */
+  restart() {
+    clearTimeout(this.retryTimer);
+    this.transport?.close();
+    this.transport = null;
+    this.failedAttempts = 0;
+    this.status = { state: "connecting", failure: null, retryAtMs: null };
+    this.connect();
+  }
+
   /** Disconnect and stay so. */
   close() {
     clearTimeout(this.retryTimer);
     this.transport?.close();
     this.transport = null;
     this.#setStatus("stopped", null);
-  }
-
-  #url() {
-    if (this.kind === "webrtc") {
-      return new URL("/v1/realtime/calls?extensions=timings", this.server);
-    }
-    const url = new URL("/v1/realtime?extensions=timings", this.server);
-    url.protocol = url.protocol === "https:" ? "wss:" : "ws:";
-    return url;
   }
 
   /** @param {any} event */

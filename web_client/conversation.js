@@ -8,12 +8,14 @@
 
 import { Connection } from "./connection.js";
 import { CLIENT_EVENT, SERVER_EVENT } from "./messages.js";
+import { sessionSettings, sourceSettings, targetSettings } from "./modes.js";
 import { Outbox } from "./outbox.js";
-import { WIRE_RATE_HZ } from "./pcm.js";
 import { INITIAL, disconnect, reduce } from "./session.js";
 import { recreateEvents } from "./transcript.js";
 
 /** @typedef {import("./connection.js").ConnectionStatus} ConnectionStatus */
+/** @typedef {import("./modes.js").Languages} Languages */
+/** @typedef {import("./session.js").SessionState} SessionState */
 
 /**
  * Who ends a turn: the server, by a pause, or the person, by letting go of a button.
@@ -32,6 +34,7 @@ const SHORTEST_TURN_MS = 300;
  * @typedef {object} ConversationHandlers
  * @property {() => void} onChange something that is shown is another
  * @property {(status: ConnectionStatus) => void} onStatus
+ * @property {(before: SessionState, after: SessionState) => void} onState
  */
 
 export class Conversation {
@@ -45,6 +48,8 @@ export class Conversation {
     this.state = INITIAL;
     /** @type {Turns} */
     this.turns = "hands-free";
+    /** @type {Languages} */
+    this.languages = { source: "", target: "" };
     /** The button is held down, or was until a moment ago. */
     this.isTalking = false;
     this.networkIsSlow = false;
@@ -78,6 +83,14 @@ export class Conversation {
 
   connect() {
     this.connection.connect();
+  }
+
+  /** Forget everything that was said and begin a session anew, with what is set now. */
+  restart() {
+    this.#endTalking();
+    this.outbox.clear();
+    this.state = INITIAL;
+    this.connection.restart();
   }
 
   close() {
@@ -118,7 +131,7 @@ export class Conversation {
    * @returns {boolean} false when it cannot be sent now
    */
   sendText(text) {
-    if (!this.state.ready) return false;
+    if (!this.state.ready || this.mode !== "conversation") return false;
     if (this.state.response) this.cancelAnswer();
     this.connection.sendEvent({
       type: CLIENT_EVENT.itemCreate,
@@ -126,6 +139,22 @@ export class Conversation {
     });
     this.connection.sendEvent({ type: CLIENT_EVENT.responseCreate });
     return true;
+  }
+
+  get mode() {
+    return this.connection.mode;
+  }
+
+  /** @param {Languages} languages each counts at once, where it has changed */
+  setLanguages({ source, target }) {
+    const before = this.languages;
+    this.languages = { source, target };
+    if (!this.state.ready) return; // They are part of what a session begins with.
+    if (source !== before.source) this.#updateSession(sourceSettings(this.mode, source));
+    if (target === before.target || this.mode !== "translation") return;
+    // The server's own choice is that of a new session.
+    if (target) this.#updateSession(targetSettings(target));
+    else this.connection.restart();
   }
 
   cancelAnswer() {
@@ -217,7 +246,7 @@ export class Conversation {
     if (status.state !== "open") {
       const isOver = status.failure === "session-ended";
       if (isOver) this.outbox.clear();
-      this.state = disconnect(this.state, !isOver && this.state.continues);
+      this.#become(disconnect(this.state, !isOver && this.state.continues));
     }
     this.handlers.onStatus(status);
     this.handlers.onChange();
@@ -226,11 +255,11 @@ export class Conversation {
   /** @param {any} event */
   #onEvent(event) {
     const { continues, unanswered } = this.state;
-    this.state = reduce(this.state, event, performance.now());
+    this.#become(reduce(this.state, event, performance.now()));
     if (event.type === SERVER_EVENT.sessionCreated) {
       this.detection = event.session.audio?.input?.turn_detection ?? { type: "server_vad" };
       this.#sendSettings(this.turns === "push-to-talk");
-      if (continues) this.#recreate(unanswered);
+      if (continues && this.mode === "conversation") this.#recreate(unanswered);
     } else if (event.type === SERVER_EVENT.sessionUpdated) {
       this.#drain();
     }
@@ -253,19 +282,19 @@ export class Conversation {
    */
   #sendSettings(setsTurns) {
     const detection = this.turns === "push-to-talk" ? null : this.detection;
-    this.connection.sendEvent({
-      type: CLIENT_EVENT.sessionUpdate,
-      session: {
-        type: "realtime",
-        output_modalities: ["text"],
-        audio: {
-          input: {
-            format: { type: "audio/pcm", rate: WIRE_RATE_HZ },
-            transcription: {},
-            ...(setsTurns ? { turn_detection: detection } : {}),
-          },
-        },
-      },
-    });
+    const settings = sessionSettings(this.mode, this.languages, setsTurns ? detection : undefined);
+    for (const session of settings) this.#updateSession(session);
+  }
+
+  /** @param {object} session */
+  #updateSession(session) {
+    this.connection.sendEvent({ type: CLIENT_EVENT.sessionUpdate, session });
+  }
+
+  /** @param {SessionState} state */
+  #become(state) {
+    const before = this.state;
+    this.state = state;
+    this.handlers.onState(before, state);
   }
 }

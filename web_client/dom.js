@@ -42,11 +42,41 @@ export function icon(path, className = "") {
 }
 
 /**
- * Change a text only when it differs, so that screen readers say it once.
+ * Name an element so that the page around the custom element can style it with `::part()`.
  *
- * @param {HTMLElement} node
+ * @template {Element} Node
+ * @param {string} name
+ * @param {Node} node
+ * @returns {Node}
+ */
+export function part(name, node) {
+  node.setAttribute("part", name);
+  return node;
+}
+
+/**
+ * Change a text only when it differs, so that screen readers say it once. A text that grows is
+ * added to, so that what somebody has selected in it stays selected.
+ *
+ * @param {HTMLElement} node without child elements
  * @param {string} text
  */
 export function setText(node, text) {
-  if (node.textContent !== text) node.textContent = text;
+  const before = node.textContent ?? "";
+  if (before === text) return;
+  if (before && text.startsWith(before) && node.lastChild instanceof Text) {
+    node.lastChild.appendData(text.slice(before.length));
+  } else node.textContent = text;
+}
+
+/**
+ * Give the person a text as a file, where the browser puts downloads.
+ *
+ * @param {string} name
+ * @param {string} text
+ */
+export function saveFile(name, text) {
+  const href = URL.createObjectURL(new Blob([text], { type: "text/plain" }));
+  element("a", { href, download: name }).click();
+  URL.revokeObjectURL(href);
 }

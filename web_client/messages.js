@@ -34,9 +34,16 @@ export const SERVER_EVENT = Object.freeze({
   responseDone: "response.done",
 });
 
+/** Further events of translation sessions. */
+export const TRANSLATION_EVENT = Object.freeze({
+  sourceDelta: "session.input_transcript.delta",
+  targetDelta: "session.output_transcript.delta",
+});
+
 /** Extensions of this server, sent only to clients that ask for them in the URL. */
 export const EXTENSION_EVENT = Object.freeze({
   turnTimings: "voice_agent.turn.timings",
+  segmentTimings: "voice_agent.segment.timings",
   sessionExpiring: "voice_agent.session.expiring",
 });
 
@@ -124,6 +131,8 @@ export const TEXT = Object.freeze({
     hearing: "Hearing you",
     thinking: "Thinking",
     answering: "Answering",
+    translating: "Translating",
+    recognising: "Writing",
   }),
   microphoneHint: "Press the round button and speak.",
   notSentHint: "What you say now is not sent. Wait until it says “Listening”.",
@@ -134,6 +143,7 @@ export const TEXT = Object.freeze({
   holdToTalk: "Hold to talk",
   microphone: "Microphone",
   microphoneOff: "Microphone off",
+  microphoneIsOn: "The microphone is on",
   mute: "Mute",
   unmute: "Unmute",
   mutedHint: "Nobody hears you until you press “Unmute”.",
@@ -146,11 +156,32 @@ export const TEXT = Object.freeze({
   stopTalking: "Stop the microphone",
   stopAnswer: "Stop answer",
   level: "Microphone level",
-  greetingTitle: "Say something",
-  greeting:
-    "What is heard and the answer appear here as they come. You can interrupt an answer by " +
-    "speaking.",
+  greeting: Object.freeze({
+    conversation: Object.freeze({
+      title: "Say something",
+      text:
+        "What is heard and the answer appear here as they come. You can interrupt an answer by " +
+        "speaking.",
+    }),
+    translation: Object.freeze({
+      title: "Speak, and read it in another language",
+      text: "What is said appears on one side, what it means on the other.",
+    }),
+    captions: Object.freeze({
+      title: "Captions",
+      text: "What is said appears here while it is being said.",
+    }),
+  }),
   conversation: "Conversation",
+  translation: "Translation",
+  languages: "Languages",
+  spokenLanguage: "Spoken",
+  targetLanguage: "Translation",
+  detected: "Detect language",
+  otherTargets: "Other languages need Gemma 4",
+  fewTargets: "The model of this server translates into English only. Gemma 4 knows the others.",
+  tapTitle: "Touch to begin",
+  tap: "The browser wants a touch, and may ask once, before this page can use the microphone.",
   composerLabel: "Type a message",
   send: "Send",
   key: "Server key",
@@ -170,6 +201,7 @@ export const TEXT = Object.freeze({
   interrupted: "Interrupted by you",
   stopped: "Stopped by you",
   tooLong: "Cut at the length limit",
+  notTranslated: "This could not be translated",
   answerFailed: "The answer failed",
 });
 
@@ -190,6 +222,16 @@ export function latencyText({ ms, measuredBy }) {
   return measuredBy === "server"
     ? `First word ${seconds} s after you stopped speaking`
     : `First word ${seconds} s after the end of your turn, measured in this page`;
+}
+
+/** @param {number} seconds until a kiosk forgets what was said */
+export function resetText(seconds) {
+  return `This is cleared in ${seconds} s. Speak, or touch the page, to keep it.`;
+}
+
+/** @param {number} ms from the end of speech to the first word of its translation */
+export function translationLatencyText(ms) {
+  return `${(ms / 1000).toFixed(1)} s after it was said`;
 }
 
 /** @param {number} seconds */

@@ -7,7 +7,12 @@
  * @typedef {object} ServerInfo
  * @property {Failure | null} failure why the server cannot be used, or null
  * @property {string} note a sentence about the engine's quality, or empty
+ * @property {readonly string[]} sources codes of the languages it understands
+ * @property {readonly string[]} targets codes of those it can translate into
  */
+
+/** @type {ServerInfo} */
+export const UNKNOWN_SERVER = Object.freeze({ failure: null, note: "", sources: [], targets: [] });
 
 /**
  * Ask the server which model it runs. A WebSocket that was refused does not tell a page why;
@@ -27,11 +32,17 @@ export async function fetchServerInfo(server, key) {
     });
   } catch {
     // fetch has one error for everything that kept an answer from coming.
-    return { failure: "server-gone", note: "" };
+    return { ...UNKNOWN_SERVER, failure: "server-gone" };
   }
-  if (!response.ok) return { failure: failureOfStatus(response.status), note: "" };
+  if (!response.ok) return { ...UNKNOWN_SERVER, failure: failureOfStatus(response.status) };
   const models = await response.json();
-  return { failure: null, note: String(models.data?.[0]?.note ?? "") };
+  const model = models.data?.[0] ?? {};
+  return {
+    failure: null,
+    note: String(model.note ?? ""),
+    sources: model.languages ?? [],
+    targets: model.translation_targets ?? [],
+  };
 }
 
 /**

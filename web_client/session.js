@@ -7,6 +7,7 @@
  */
 
 import { EXTENSION_EVENT, HARMLESS_ERROR_CODES, SERVER_EVENT, TEXT } from "./messages.js";
+import { PASSAGE_REDUCERS, losePassages } from "./passages.js";
 
 /** Older entries are dropped, so that a page that is never closed stays small. */
 export const MAX_ENTRIES = 200;
@@ -57,6 +58,9 @@ export const MAX_ENTRIES = 200;
  * @property {boolean} continues the next session is told what was said in this one
  * @property {boolean} unanswered what was said last was being answered when the connection broke,
  *   and nothing of the answer had come
+ * @property {import("./modes.js").Languages} languages in effect, as codes
+ * @property {readonly import("./passages.js").Passage[]} passages of a translation, oldest first
+ * @property {number} passagesBegun how many there were so far
  */
 
 /** @type {SessionState} */
@@ -70,18 +74,22 @@ export const INITIAL = Object.freeze({
   conversations: 0,
   continues: true,
   unanswered: false,
+  languages: Object.freeze({ source: "", target: "" }),
+  passages: Object.freeze([]),
+  passagesBegun: 0,
 });
 
 /**
  * What is going on in the conversation, the most pressing first.
  *
  * @param {SessionState} state
- * @returns {"quiet" | "hearing" | "thinking" | "answering"}
+ * @returns {"quiet" | "hearing" | "thinking" | "answering" | "translating"}
  */
 export function activityOf(state) {
   if (state.entries.some((entry) => entry.status === "hearing")) return "hearing";
   if (state.response) return state.response.hasText ? "answering" : "thinking";
   if (state.entries.some((entry) => entry.status === "recognising")) return "thinking";
+  if (state.passages.at(-1)?.status === "open") return "translating";
   return "quiet";
 }
 
@@ -98,7 +106,18 @@ export function disconnect(state, continues = true) {
     .filter((entry) => entry.status !== "lost" || entry.role === "user" || entry.text);
   const isCut = state.response !== null && !state.response.hasText;
   const unanswered = state.unanswered || (isCut && entries.at(-1)?.role === "user");
-  return { ...INITIAL, entries, conversations: state.conversations, continues, unanswered };
+  const { conversations, languages, passagesBegun } = state;
+  const passages = losePassages(state.passages);
+  return {
+    ...INITIAL,
+    entries,
+    conversations,
+    continues,
+    unanswered,
+    languages,
+    passages,
+    passagesBegun,
+  };
 }
 
 /**
@@ -116,9 +135,11 @@ const REDUCERS = {
   [SERVER_EVENT.error]: (state, { error }) =>
     HARMLESS_ERROR_CODES.includes(error.code) ? state : { ...state, error: error.message },
 
-  [SERVER_EVENT.sessionCreated]: (state) => beginConversation(state),
+  [SERVER_EVENT.sessionCreated]: (state, event) =>
+    noteLanguages(beginConversation(state), event.session),
 
-  [SERVER_EVENT.sessionUpdated]: (state) => ({ ...state, ready: true }),
+  [SERVER_EVENT.sessionUpdated]: (state, event) =>
+    noteLanguages({ ...state, ready: true }, event.session),
 
   [SERVER_EVENT.speechStarted]: (state, event) =>
     add({ ...state, error: "", expiry: null }, userEntry(event.item_id, "", "hearing")),
@@ -165,7 +186,19 @@ const REDUCERS = {
     ...state,
     expiry: { reason: event.reason, remainingS: event.remaining_s },
   }),
+
+  ...PASSAGE_REDUCERS,
 };
+
+/**
+ * @param {SessionState} state
+ * @param {any} session as the server shows it
+ * @returns {SessionState}
+ */
+function noteLanguages(state, session) {
+  const source = session.audio?.input?.transcription?.language ?? "";
+  return { ...state, languages: { source, target: session.audio?.output?.language ?? "" } };
+}
 
 /** @param {Entry} entry */
 function isOpen(entry) {

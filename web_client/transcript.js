@@ -49,3 +49,13 @@ export function conversationText(entries) {
 function spoken(entries) {
   return entries.filter(({ role, text }) => role !== "divider" && text.trim() !== "");
 }
+
+/**
+ * A translation as a text file: for each passage what was said, then what it means.
+ *
+ * @param {readonly import("./passages.js").Passage[]} passages
+ * @returns {string} empty when nothing was said
+ */
+export function translationText(passages) {
+  return passages.map(({ source, target }) => `${source.trim()}\n${target.trim()}\n`).join("\n");
+}

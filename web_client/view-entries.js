@@ -1,44 +1,28 @@
 // @ts-check
 /** The conversation as a list: one row an entry, changed in place while it grows. */
 
-import { element, setText } from "./dom.js";
+import { element, part, setText } from "./dom.js";
 import { STAGE_TEXT, TEXT, latencyText } from "./messages.js";
+import { createLog } from "./view-log.js";
 
 /** @typedef {import("./session.js").Entry} Entry */
 /** @typedef {import("./session.js").Latency} Latency */
 
-/** Someone who scrolled this far up is reading: new text does not pull them down. */
-const FOLLOW_WITHIN_PX = 48;
-
-/** Announcements stay in the page this long, since two may come with one frame. */
-const MOST_ANNOUNCED = 3;
-
-export function createEntryList() {
+/** @param {(text: string) => void} announce to screen readers */
+export function createEntryList(announce) {
   const list = element("ol", { className: "entries" });
   list.setAttribute("aria-label", TEXT.conversation);
-  const greeting = element(
-    "div",
-    { className: "greeting" },
-    element("h2", { textContent: TEXT.greetingTitle }),
-    element("p", { textContent: TEXT.greeting }),
-  );
-  const announcer = createAnnouncer();
-  const node = element("main", { className: "log", tabIndex: 0 }, greeting, list, announcer.node);
+  const log = createLog(list);
   /** @type {Map<string, ReturnType<typeof createRow>>} */
   const rows = new Map();
-  let follows = true;
-  const follow = () => {
-    if (follows) node.scrollTop = node.scrollHeight;
-  };
-  node.addEventListener("scroll", () => {
-    follows = node.scrollHeight - node.scrollTop - node.clientHeight < FOLLOW_WITHIN_PX;
-  });
-  new ResizeObserver(follow).observe(node);
   return {
-    node,
-    /** @param {readonly Entry[]} entries */
-    render(entries) {
-      greeting.hidden = entries.length > 0;
+    node: log.node,
+    /**
+     * @param {readonly Entry[]} entries
+     * @param {import("./modes.js").Mode} mode
+     */
+    render(entries, mode) {
+      log.greet(entries.length > 0 ? null : mode);
       const ids = new Set(entries.map((entry) => entry.id));
       for (const [id, row] of rows) {
         if (ids.has(id)) continue;
@@ -49,19 +33,22 @@ export function createEntryList() {
         const row = rows.get(entry.id) ?? createRow(entry);
         if (!rows.has(entry.id)) list.append(row.node);
         rows.set(entry.id, row);
-        if (row.render(entry)) announcer.say(entry);
+        if (row.render(entry)) {
+          announce(mode === "captions" ? entry.text : `${nameOf(entry.role)}: ${entry.text}`);
+        }
       }
-      follow();
+      log.follow();
     },
   };
 }
 
 /** @param {Entry} entry */
 function createRow({ role }) {
-  const text = element("p", { className: "text" });
+  const text = part("entry-text", element("p", { className: "text" }));
   const remark = element("p", { className: "remark" });
   const latency = createLatency();
-  const node = element("li", { className: `entry ${role}` });
+  const node = part(`entry entry-${role}`, element("li", { className: `entry ${role}` }));
+  text.dir = "auto";
   if (role !== "divider") {
     node.append(element("span", { className: "who", textContent: nameOf(role) }));
   }
@@ -110,20 +97,6 @@ function createLatency() {
           element("dd", { textContent: `${Math.round(ms)} ms` }),
         ]),
       );
-    },
-  };
-}
-
-/** Tells screen readers what was said and answered, once each, when it is complete. */
-function createAnnouncer() {
-  const node = element("div", { className: "visually-hidden" });
-  node.setAttribute("aria-live", "polite");
-  return {
-    node,
-    /** @param {Entry} entry */
-    say({ role, text }) {
-      node.append(element("p", { textContent: `${nameOf(role)}: ${text}` }));
-      if (node.childElementCount > MOST_ANNOUNCED) node.firstElementChild?.remove();
     },
   };
 }

@@ -39,13 +39,16 @@ export function createTools(actions) {
     /** @param {Model} model */
     render(model) {
       const isHeldToTalk = model.turns === "push-to-talk";
+      node.hidden = model.kiosk;
+      turnsLabel.hidden = model.mode !== "conversation";
       turns.checked = isHeldToTalk;
       microphones.render(model);
       isMuted = model.microphoneIsMuted;
       setText(mute, isMuted ? TEXT.unmute : TEXT.mute);
       mute.hidden = isHeldToTalk || !model.microphoneIsOn;
       off.hidden = !isHeldToTalk || !model.microphoneIsOn;
-      const isEmpty = model.session.entries.every(({ text }) => !text);
+      const { entries, passages } = model.session;
+      const isEmpty = entries.every(({ text }) => !text) && passages.length === 0;
       copy.node.hidden = isEmpty;
       save.hidden = isEmpty;
     },

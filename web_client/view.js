@@ -1,11 +1,15 @@
 // @ts-check
 /** What the page looks like: builds the elements once, then brings them up to date. */
 
-import { button, element, icon, setText } from "./dom.js";
-import { FAILURE, TEXT, expiryText, retryText } from "./messages.js";
+import { button, element, icon, part, setText } from "./dom.js";
+import { FAILURE, TEXT, expiryText, resetText, retryText } from "./messages.js";
 import { createEntryList } from "./view-entries.js";
+import { createTapScreen } from "./view-kiosk.js";
+import { createLanguages } from "./view-languages.js";
+import { createAnnouncer } from "./view-log.js";
 import { createTalkButton } from "./view-talk.js";
 import { createTools } from "./view-tools.js";
+import { createTranslation } from "./view-translation.js";
 
 /** @typedef {import("./messages.js").Failure} Failure */
 /** @typedef {keyof typeof TEXT.activity} Activity */
@@ -14,6 +18,10 @@ import { createTools } from "./view-tools.js";
  * Everything that is shown.
  *
  * @typedef {object} Model
+ * @property {import("./modes.js").Mode} mode
+ * @property {boolean} kiosk
+ * @property {boolean} needsTap the browser gives a kiosk no sound before somebody touches it
+ * @property {number | null} resetInS when a kiosk forgets everything, once that is near
  * @property {import("./session.js").SessionState} session
  * @property {import("./connection.js").ConnectionStatus} connection
  * @property {Activity} activity
@@ -27,7 +35,7 @@ import { createTools } from "./view-tools.js";
  * @property {readonly import("./devices.js").Device[]} microphones to choose from
  * @property {string} microphoneId the one that is used
  * @property {boolean} networkIsSlow
- * @property {string} note about the engine's quality, or empty
+ * @property {import("./server-info.js").ServerInfo} info
  * @property {number} nowMs on the clock of the connection's `retryAtMs`
  */
 
@@ -47,9 +55,18 @@ import { createTools } from "./view-tools.js";
  * @property {() => void} stopAnswer
  * @property {() => void} connect
  * @property {(key: string) => void} useKey
+ * @property {(code: string) => void} chooseSource a language, empty to have it detected
+ * @property {(code: string) => void} chooseTarget a language
+ * @property {() => void} touch somebody is there
+ * @property {() => void} tap a kiosk may start
  */
 
-const STYLESHEETS = ["./voice-agent.css", "./view-entries.css", "./view-tools.css"];
+const STYLESHEETS = [
+  "./voice-agent.css",
+  "./view-entries.css",
+  "./view-tools.css",
+  "./view-modes.css",
+];
 const SEND_PATH = "M12 20V5M5.5 11.5 12 5l6.5 6.5";
 const KEY_FAILURES = new Set(["key-missing", "key-wrong", "key-malformed"]);
 
@@ -58,39 +75,84 @@ const KEY_FAILURES = new Set(["key-missing", "key-wrong", "key-malformed"]);
  * @param {Actions} actions
  */
 export function createView(root, actions) {
+  const announcer = createAnnouncer();
   const header = createHeader();
-  const entries = createEntryList();
+  const languages = createLanguages(actions);
+  const entries = createEntryList(announcer.say);
+  const translation = createTranslation(announcer.say);
   const notices = createNotices(actions);
   const dock = createDock(actions);
   const tools = createTools(actions);
+  const tapScreen = createTapScreen(actions.tap);
+  const footer = element("footer", { className: "dock" }, notices.node, dock.node, tools.node);
   const shell = element(
     "div",
     { className: "shell", hidden: true },
     header.node,
+    languages.node,
     entries.node,
-    element("footer", { className: "dock" }, notices.node, dock.node, tools.node),
+    translation.node,
+    part("dock", footer),
+    tapScreen.node,
+    announcer.node,
   );
+  part("shell", shell);
   shell.addEventListener("keydown", (event) => {
     if (event.key === "Escape") actions.stopAnswer();
+    actions.touch();
   });
+  shell.addEventListener("pointerdown", actions.touch);
+  shell.addEventListener("wheel", actions.touch, { passive: true });
   root.append(shell);
   void loadStyles(root).then(() => {
     shell.hidden = false;
   });
+  let wasEmpty = true;
+  const announceMicrophone = changeAnnouncer(announcer.say);
   return {
     /** @param {Model} model */
     render(model) {
+      const { mode, session } = model;
+      shell.dataset.mode = mode;
       shell.dataset.activity = model.activity;
       const isHeard = model.turns === "hands-free" || model.isTalking;
       shell.dataset.microphone = model.microphoneIsOn && isHeard ? "on" : "off";
+      shell.toggleAttribute("data-kiosk", model.kiosk);
       header.render(model);
-      entries.render(model.session.entries);
+      languages.render(model);
+      const translates = mode === "translation";
+      entries.node.hidden = translates;
+      translation.node.hidden = !translates;
+      entries.render(translates ? [] : session.entries, mode);
+      translation.render(session.passages, session.languages.source);
+      const isEmpty = session.entries.length === 0 && session.passages.length === 0;
+      if (isEmpty && !wasEmpty) announcer.clear();
+      wasEmpty = isEmpty;
       notices.render(model);
       dock.render(model);
       tools.render(model);
+      tapScreen.render(model.kiosk && model.needsTap);
+      for (const node of [header.node, languages.node, entries.node, translation.node, footer]) {
+        node.inert = model.kiosk && model.needsTap;
+      }
+      announceMicrophone(model.microphoneIsOn ? TEXT.microphoneIsOn : TEXT.activity.idle);
     },
     /** @param {number} level 0 … 1 */
     setLevel: dock.setLevel,
+  };
+}
+
+/**
+ * Announces a state when it changes; the first is no change.
+ *
+ * @param {(text: string) => void} say
+ */
+function changeAnnouncer(say) {
+  /** @type {string | null} */
+  let shown = null;
+  return (/** @type {string} */ text) => {
+    if (text !== shown && shown !== null) say(text);
+    shown = text;
   };
 }
 
@@ -112,24 +174,25 @@ function loadStyles(root) {
 }
 
 function createHeader() {
-  const state = element("span", { className: "connection" });
-  const note = element("p", { className: "note" });
-  const node = element(
+  const state = part("connection", element("span", { className: "connection" }));
+  const note = part("note", element("p", { className: "note" }));
+  // What the page around puts there, such as links to other modes, stands in the header.
+  const slot = element("slot", { name: "header" });
+  const title = element("h1", { textContent: TEXT.title });
+  const node = part(
     "header",
-    {},
-    element("div", { className: "title" }, element("h1", { textContent: TEXT.title }), state),
-    note,
+    element("header", {}, element("div", { className: "title" }, title, slot, state), note),
   );
   return {
     node,
     /** @param {Model} model */
-    render({ connection, session, note: text }) {
+    render({ connection, session, info }) {
       const name = connection.state === "open" ? "connecting" : connection.state;
       const shown = session.ready ? "ready" : name;
       setText(state, TEXT.connection[shown]);
       state.dataset.state = shown;
-      setText(note, text);
-      note.hidden = !text;
+      setText(note, info.note);
+      note.hidden = !info.note;
     },
   };
 }
@@ -148,10 +211,13 @@ function createNotices(actions) {
   const transport = createNotice();
   const network = createNotice();
   const server = createNotice();
+  const reset = createNotice();
+  // Counts down: said once by its appearing, not with every second.
+  reset.text.setAttribute("aria-live", "off");
   const node = element(
     "div",
     { className: "notices" },
-    ...[connection, transport, microphone, network, server].map((notice) => notice.node),
+    ...[connection, transport, microphone, network, server, reset].map((notice) => notice.node),
   );
   return {
     node,
@@ -163,7 +229,8 @@ function createNotices(actions) {
       setText(countdown, state === "stopped" ? "" : retryText(waitS));
       retry.hidden = state !== "waiting" && failure !== "server-refused";
       again.hidden = failure !== "session-ended";
-      keyForm.hidden = state !== "stopped" || !KEY_FAILURES.has(failure ?? "");
+      keyForm.hidden = model.kiosk || state !== "stopped" || !KEY_FAILURES.has(failure ?? "");
+      reset.show(model.resetInS === null ? "" : resetText(model.resetInS));
       microphone.show(model.microphoneFailure ? FAILURE[model.microphoneFailure] : "");
       transport.show(model.transportNotice ? FAILURE[model.transportNotice] : "");
       network.show(model.networkIsSlow ? FAILURE["network-slow"] : "");
@@ -175,9 +242,10 @@ function createNotices(actions) {
 
 function createNotice() {
   const text = element("p", { role: "alert" });
-  const node = element("div", { className: "notice", hidden: true }, text);
+  const node = part("notice", element("div", { className: "notice", hidden: true }, text));
   return {
     node,
+    text,
     /** @param {string} sentence empty hides it */
     show(sentence) {
       setText(text, sentence);
@@ -208,10 +276,13 @@ function createKeyForm(actions) {
 /** @param {Actions} actions */
 function createDock(actions) {
   const talk = createTalkButton(actions);
-  const state = element("p", { className: "activity", role: "status" });
+  part("talk", talk.node);
+  const state = part("activity", element("p", { className: "activity", role: "status" }));
+  // It changes several times a turn: there to be read, not to be said each time.
+  state.setAttribute("aria-live", "off");
   const hint = element("p", { className: "hint" });
   const meter = createMeter();
-  const stop = button(TEXT.stopAnswer, actions.stopAnswer, "stop-answer");
+  const stop = part("stop", button(TEXT.stopAnswer, actions.stopAnswer, "stop-answer"));
   const composer = createComposer(actions);
   const node = element(
     "div",
@@ -225,7 +296,7 @@ function createDock(actions) {
     node,
     /** @param {Model} model */
     render(model) {
-      const { activity, microphoneIsOn, session } = model;
+      const { activity, microphoneIsOn, session, mode, kiosk } = model;
       setText(state, TEXT.activity[activity]);
       talk.render(model);
       setText(hint, hintOf(model));
@@ -233,6 +304,8 @@ function createDock(actions) {
       meter.node.hidden = !microphoneIsOn || isLost || activity === "muted";
       stop.hidden = session.response === null;
       composer.setEnabled(session.ready);
+      talk.node.hidden = kiosk;
+      composer.node.hidden = kiosk || mode !== "conversation";
     },
     /** @param {number} level 0 … 1 */
     setLevel(level) {
@@ -243,18 +316,19 @@ function createDock(actions) {
 }
 
 /** @param {Model} model */
-function hintOf({ activity, turns, speechWhileOffline, microphoneIsOn, microphoneFailure }) {
+function hintOf(model) {
+  const { activity, turns, speechWhileOffline, microphoneIsOn, microphoneFailure } = model;
   if (activity === "offline") return microphoneIsOn ? OFFLINE_HINT[speechWhileOffline] : "";
   if (activity === "muted") return TEXT.mutedHint;
   if (activity !== "idle" && activity !== "waiting") return "";
-  if (microphoneFailure !== null && !microphoneIsOn) return "";
+  if (model.kiosk || (microphoneFailure !== null && !microphoneIsOn)) return "";
   return turns === "push-to-talk" ? TEXT.pushToTalkHint : TEXT.microphoneHint;
 }
 
 const OFFLINE_HINT = { kept: TEXT.keptHint, trimmed: TEXT.trimmedHint, lost: TEXT.notSentHint };
 
 function createMeter() {
-  const node = element("div", { className: "meter", role: "meter", hidden: true });
+  const node = part("meter", element("div", { className: "meter", role: "meter", hidden: true }));
   node.setAttribute("aria-label", TEXT.level);
   node.setAttribute("aria-valuemin", "0");
   node.setAttribute("aria-valuemax", "100");
@@ -275,7 +349,7 @@ function createComposer(actions) {
   const send = element("button", { type: "submit", className: "send", title: TEXT.send });
   send.setAttribute("aria-label", TEXT.send);
   send.append(icon(SEND_PATH));
-  const node = element("form", { className: "composer" }, input, send);
+  const node = part("composer", element("form", { className: "composer" }, input, send));
   node.addEventListener("submit", (event) => {
     event.preventDefault();
     const text = input.value.trim();

@@ -2,41 +2,56 @@
 /**
  * The custom element `<voice-agent>`: joins microphone, conversation and view.
  *
- * Attribute `server`: address of the server, by default the one the page came from.
- * Attribute `transport`: `websocket` (by default) or `webrtc`.
- * Attribute `turns`: `hands-free` (by default) or `push-to-talk`.
+ * Attributes are in `element-attributes.js`, events and their `detail` in `element-events.js`.
  */
 
 import { Conversation } from "./conversation.js";
+import { saveFile } from "./dom.js";
+import { AttributedElement } from "./element-attributes.js";
+import { Teller, changesBetween } from "./element-events.js";
 import { loadKey, saveKey } from "./key-store.js";
+import { Kiosk } from "./kiosk.js";
 import { MicrophoneControl } from "./microphone-control.js";
-import { fetchServerInfo } from "./server-info.js";
+import { modeOf } from "./modes.js";
+import { UNKNOWN_SERVER, fetchServerInfo } from "./server-info.js";
 import { INITIAL, activityOf } from "./session.js";
 import { talkWithSpace } from "./space-key.js";
-import { conversationText } from "./transcript.js";
+import { conversationText, translationText } from "./transcript.js";
 import { createView } from "./view.js";
 
 /** @typedef {import("./connection.js").ConnectionStatus} ConnectionStatus */
-/** @typedef {import("./conversation.js").Turns} Turns */
 
 const COUNTDOWN_MS = 500;
 const FILE_NAME = "conversation.txt";
 
 /** Speech in, answers out, as one element. */
-export class VoiceAgent extends HTMLElement {
+export class VoiceAgent extends AttributedElement {
   #view = createView(this.attachShadow({ mode: "open" }), {
     toggleMicrophone: () => void this.#toggleMicrophone(),
     startTalking: () => void this.#startTalking(),
     stopTalking: () => this.#conversation?.stopTalking(),
-    setTurns: (turns) => this.#setTurns(turns),
+    setTurns: (turns) => {
+      this.turns = turns;
+    },
     chooseMicrophone: (id) => void this.#microphone.choose(id),
     mute: (isMuted) => this.#microphone.mute(isMuted),
     copy: () => this.copyConversation(),
     save: () => this.saveConversation(),
-    sendText: (text) => this.#conversation?.sendText(text) ?? false,
-    stopAnswer: () => this.#conversation?.cancelAnswer(),
+    sendText: (text) => this.sendText(text),
+    stopAnswer: () => this.interrupt(),
     connect: () => this.#conversation?.connect(),
-    useKey: (key) => this.#useKey(key),
+    useKey: (key) => {
+      this.key = key;
+    },
+    chooseSource: (code) => {
+      if (this.mode === "translation") this.sourceLanguage = code;
+      else this.language = code;
+    },
+    chooseTarget: (code) => {
+      this.language = code;
+    },
+    touch: () => this.#kiosk?.noteActivity(),
+    tap: () => this.#kiosk?.tapped(),
   });
   #microphone = new MicrophoneControl({
     onChange: () => this.#update(),
@@ -49,41 +64,115 @@ export class VoiceAgent extends HTMLElement {
   /** @type {Conversation | null} */
   #conversation = null;
   #space = new AbortController();
-  #note = "";
+  #teller = new Teller(this);
+  #info = UNKNOWN_SERVER;
+  /** @type {Kiosk | null} */
+  #kiosk = null;
   #frame = 0;
   #countdown = 0;
 
-  /** Called by the browser when the element enters a page. */
-  connectedCallback() {
-    const server = new URL(this.getAttribute("server") ?? "/", document.baseURI);
-    const kind = this.getAttribute("transport") === "webrtc" ? "webrtc" : "websocket";
-    const conversation = new Conversation(server, kind, {
-      onChange: () => this.#update(),
-      onStatus: (status) => this.#onStatus(status),
-    });
-    conversation.connection.key = loadKey(server);
-    this.#conversation = conversation;
-    if (this.getAttribute("turns") === "push-to-talk") conversation.setTurns("push-to-talk");
-    this.#microphone.watch();
-    this.#space = talkWithSpace({
-      isWanted: () => this.#conversation?.turns === "push-to-talk",
-      onDown: () => void this.#startTalking(),
-      onUp: () => this.#conversation?.stopTalking(),
-    });
-    conversation.connect();
+  // ---------------------------------------------------------------- for the integrator
+
+  /**
+   * The server's key or a client secret; kept until the tab is closed. Never an attribute.
+   *
+   * @param {string} value
+   */
+  set key(value) {
+    const connection = this.#conversation?.connection;
+    if (!connection) throw new Error("put the element into a page before its key is set");
+    saveKey(connection.server, value);
+    connection.key = value;
+    connection.connect();
   }
 
-  /** Called by the browser when the element leaves its page. */
-  disconnectedCallback() {
-    this.#space.abort();
-    void this.#microphone.unwatch();
-    this.#conversation?.close();
-    this.#conversation = null;
+  /** Whether the microphone runs but sends silence. */
+  get muted() {
+    return this.#microphone.isMuted;
+  }
+
+  /** Everything said and answered so far, oldest first; not to be changed. */
+  get entries() {
+    return this.#state.entries;
+  }
+
+  /** Everything translated so far, oldest first; not to be changed. */
+  get passages() {
+    return this.#state.passages;
   }
 
   /** What was said so far, as text; empty when it is nothing. */
   get conversationText() {
-    return conversationText(this.#conversation?.state.entries ?? []);
+    const { entries, passages } = this.#state;
+    return this.mode === "translation" ? translationText(passages) : conversationText(entries);
+  }
+
+  /**
+   * What is going on, as it is shown.
+   *
+   * @returns {import("./view.js").Activity}
+   */
+  get activity() {
+    const { turns, isTalking } = this.#conversation ?? {};
+    if (this.#microphone.isStarting && !this.#microphone.isOn) return "starting";
+    if (!this.#state.ready) return "offline";
+    if (isTalking && this.#microphone.isOn) return "hearing";
+    const activity = activityOf(this.#state);
+    if (activity === "thinking" && this.mode === "captions") return "recognising";
+    if (activity !== "quiet") return activity;
+    if (!this.#microphone.isOn) return "idle";
+    if (turns === "push-to-talk") return "waiting";
+    return this.#microphone.isMuted ? "muted" : "listening";
+  }
+
+  /**
+   * Start the microphone; browsers want this to come from a click.
+   *
+   * @returns {Promise<boolean>} whether it runs now; if not, a `failure` event said why
+   */
+  async start() {
+    this.#conversation?.connect();
+    await this.#microphone.start();
+    // Much may have happened while the person was asked for permission.
+    const isWanted = this.#conversation?.connection.status.state !== "stopped";
+    if (!this.isConnected || !isWanted) await this.#microphone.stop();
+    return this.#microphone.isOn;
+  }
+
+  /** Stop the microphone and free the device. */
+  async stop() {
+    await this.#microphone.stop();
+  }
+
+  /** Send silence from now on; the device stays open. */
+  mute() {
+    this.#microphone.mute(true);
+  }
+
+  /** Send what is said again. */
+  unmute() {
+    this.#microphone.mute(false);
+  }
+
+  /**
+   * Say something in writing, in a conversation.
+   *
+   * @param {string} text
+   * @returns {boolean} false when it cannot be sent now
+   */
+  sendText(text) {
+    return this.#conversation?.sendText(text) ?? false;
+  }
+
+  /** End the answer in progress; harmless when there is none. */
+  interrupt() {
+    if (this.#state.response) this.#conversation?.cancelAnswer();
+  }
+
+  /** Forget everything that was said and begin a new session; the microphone stays as it is. */
+  reset() {
+    this.#conversation?.restart();
+    this.#teller.tell("reset", null);
   }
 
   /**
@@ -103,12 +192,135 @@ export class VoiceAgent extends HTMLElement {
 
   /** Save the conversation as a text file, where the browser puts downloads. */
   saveConversation() {
-    const url = URL.createObjectURL(new Blob([this.conversationText], { type: "text/plain" }));
-    const link = document.createElement("a");
-    link.href = url;
-    link.download = FILE_NAME;
-    link.click();
-    URL.revokeObjectURL(url);
+    saveFile(FILE_NAME, this.conversationText);
+  }
+
+  // ---------------------------------------------------------------- called by the browser
+
+  /** The element enters a page. */
+  connectedCallback() {
+    const server = this.#server();
+    const conversation = new Conversation(server, this.transport, {
+      onChange: () => this.#update(),
+      onStatus: (status) => this.#onStatus(status),
+      onState: (before, after) => {
+        for (const { type, detail } of changesBetween(before, after)) {
+          this.#teller.tell(type, detail);
+        }
+      },
+    });
+    conversation.connection.key = loadKey(server);
+    this.#conversation = conversation;
+    this.#applySettings(conversation);
+    this.#microphone.watch();
+    this.#space = talkWithSpace({
+      isWanted: () => this.#conversation?.turns === "push-to-talk",
+      onDown: () => void this.#startTalking(),
+      onUp: () => this.#conversation?.stopTalking(),
+    });
+    conversation.connect();
+    this.#watchKiosk();
+  }
+
+  /** The element leaves its page. */
+  disconnectedCallback() {
+    this.#kiosk?.stop();
+    this.#kiosk = null;
+    this.#space.abort();
+    void this.#microphone.unwatch();
+    this.#conversation?.close();
+    this.#conversation = null;
+  }
+
+  /**
+   * @param {string} name
+   * @param {string | null} before
+   * @param {string | null} after
+   */
+  attributeChangedCallback(name, before, after) {
+    const conversation = this.#conversation;
+    if (!conversation || before === after) return;
+    switch (name) {
+      case "mode":
+        if (modeOf(before) !== this.mode) {
+          this.#applySettings(conversation);
+          conversation.restart();
+        }
+        break;
+      case "server":
+      case "transport":
+        this.#changeServer(conversation);
+        break;
+      case "kiosk":
+      case "idle-seconds":
+        this.#watchKiosk();
+        break;
+      case "turns":
+        this.#microphone.mute(false);
+        this.#applySettings(conversation);
+        break;
+      default:
+        this.#applySettings(conversation);
+    }
+    this.#update();
+  }
+
+  // ---------------------------------------------------------------- what attributes do
+
+  #server() {
+    return new URL(this.getAttribute("server") ?? "/", document.baseURI);
+  }
+
+  /** @param {Conversation} conversation */
+  #applySettings(conversation) {
+    const { mode } = this;
+    const modeChanges = conversation.connection.mode !== mode;
+    conversation.connection.mode = mode;
+    const languages =
+      mode === "translation"
+        ? { source: this.sourceLanguage, target: this.language }
+        : { source: this.language, target: "" };
+    if (modeChanges) conversation.languages = languages;
+    else conversation.setLanguages(languages);
+    // Only a conversation has turns that a person could end.
+    conversation.setTurns(mode === "conversation" ? this.turns : "hands-free");
+  }
+
+  /**
+   * The conversation goes on at another server, or over another transport.
+   *
+   * @param {Conversation} conversation
+   */
+  #changeServer({ connection }) {
+    const server = this.#server();
+    if (server.origin !== connection.server.origin) connection.key = loadKey(server);
+    connection.server = server;
+    connection.kind = this.transport;
+    connection.notice = null;
+    connection.restart();
+  }
+
+  #watchKiosk() {
+    this.#kiosk?.stop();
+    this.#kiosk = null;
+    if (!this.kiosk) return;
+    this.#kiosk = new Kiosk(
+      {
+        isBusy: () => activityOf(this.#state) !== "quiet",
+        hasContent: () => this.#state.entries.length > 0 || this.#state.passages.length > 0,
+        needsStart: () => !this.#microphone.isOn && !this.#microphone.isStarting,
+        start: () => void this.start(),
+        reset: () => this.reset(),
+        onChange: () => this.#update(),
+      },
+      this.idleSeconds,
+    );
+  }
+
+  // ---------------------------------------------------------------- what happens
+
+  get #state() {
+    return this.#conversation?.state ?? INITIAL;
   }
 
   /** @param {ConnectionStatus} status */
@@ -117,56 +329,39 @@ export class VoiceAgent extends HTMLElement {
     if (status.state === "waiting") {
       this.#countdown = setInterval(() => this.#update(), COUNTDOWN_MS);
     }
-    if (status.state === "open") void this.#loadNote();
-    if (status.state === "stopped") void this.#microphone.stop();
+    if (status.state === "open") void this.#loadInfo();
+    if (status.state !== "stopped") return;
+    // At a kiosk nobody is there to press the button that begins anew.
+    if (this.#kiosk && status.failure === "session-ended") queueMicrotask(() => this.reset());
+    else void this.#microphone.stop();
   }
 
-  async #loadNote() {
+  async #loadInfo() {
     const connection = this.#conversation?.connection;
     if (!connection) return;
     const info = await fetchServerInfo(connection.server, connection.key);
     if (info.failure) return; // The connection finds out by itself, and says so.
-    this.#note = info.note;
+    this.#info = info;
     this.#update();
   }
 
   async #toggleMicrophone() {
     if (this.#microphone.isStarting) return;
-    if (this.#microphone.isOn) await this.#microphone.stop();
-    else await this.#startMicrophone();
-  }
-
-  async #startMicrophone() {
-    this.#conversation?.connect();
-    await this.#microphone.start();
-    // Much may have happened while the person was asked for permission.
-    const isWanted = this.#conversation?.connection.status.state !== "stopped";
-    if (!this.isConnected || !isWanted) await this.#microphone.stop();
+    if (this.#microphone.isOn) await this.stop();
+    else await this.start();
   }
 
   /** The first time it switches the microphone on; what is said before it is on is not heard. */
   async #startTalking() {
     this.#conversation?.startTalking();
-    if (!this.#microphone.isOn) await this.#startMicrophone();
+    if (!this.#microphone.isOn) await this.start();
   }
 
-  /** @param {Turns} turns */
-  #setTurns(turns) {
-    this.#microphone.mute(false);
-    this.#conversation?.setTurns(turns);
-  }
-
-  /** @param {string} key */
-  #useKey(key) {
-    const connection = this.#conversation?.connection;
-    if (!connection) return;
-    saveKey(connection.server, key);
-    connection.key = key;
-    connection.connect();
-  }
+  // ---------------------------------------------------------------- telling and drawing
 
   /** Draw with the next frame; many events may come before it. */
   #update() {
+    this.#tell();
     if (this.#frame) return;
     this.#frame = requestAnimationFrame(() => {
       this.#frame = 0;
@@ -174,14 +369,35 @@ export class VoiceAgent extends HTMLElement {
     });
   }
 
+  #tell() {
+    const { connection, networkIsSlow } = this.#conversation ?? {};
+    this.#teller.tellState({
+      mode: this.mode,
+      connection: connection?.status.state ?? "stopped",
+      activity: this.activity,
+      microphone: this.#microphone.isOn,
+      muted: this.#microphone.isMuted,
+    });
+    this.#teller.tellFailures([
+      connection?.status.failure ?? null,
+      connection?.notice ?? null,
+      this.#microphone.failure,
+      networkIsSlow ? "network-slow" : null,
+    ]);
+  }
+
   /** @param {Conversation} conversation */
   #draw(conversation) {
     const microphone = this.#microphone;
     if (!microphone.isOn) this.#view.setLevel(0);
     this.#view.render({
+      mode: this.mode,
+      kiosk: this.kiosk,
+      needsTap: this.#kiosk?.needsTap ?? false,
+      resetInS: this.#kiosk?.resetInS ?? null,
       session: conversation.state,
       connection: conversation.connection.status,
-      activity: this.#activity(),
+      activity: this.activity,
       turns: conversation.turns,
       isTalking: conversation.isTalking,
       speechWhileOffline: conversation.speechWhileOffline,
@@ -192,21 +408,8 @@ export class VoiceAgent extends HTMLElement {
       microphones: microphone.devices,
       microphoneId: microphone.currentId,
       networkIsSlow: conversation.networkIsSlow,
-      note: this.#note,
+      info: this.#info,
       nowMs: performance.now(),
     });
-  }
-
-  /** @returns {import("./view.js").Activity} */
-  #activity() {
-    const { state, turns, isTalking } = this.#conversation ?? { state: INITIAL };
-    if (this.#microphone.isStarting && !this.#microphone.isOn) return "starting";
-    if (!state.ready) return "offline";
-    if (isTalking && this.#microphone.isOn) return "hearing";
-    const activity = activityOf(state);
-    if (activity !== "quiet") return activity;
-    if (!this.#microphone.isOn) return "idle";
-    if (turns === "push-to-talk") return "waiting";
-    return this.#microphone.isMuted ? "muted" : "listening";
   }
 }

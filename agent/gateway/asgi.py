@@ -34,6 +34,7 @@ from agent.gateway.serving import Gateway, serve_session
 from agent.gateway.sessions import DriverFactory, Phase, Sessions
 from agent.gateway.transport import CLOSE_POLICY, TransportClosed
 from agent.gateway.websocket import WebSocketTransport
+from agent.languages import LANGUAGES
 
 log = structlog.get_logger()
 
@@ -131,12 +132,15 @@ async def _session(websocket: WebSocket, query: SessionQuery) -> None:
 async def models(request: Request) -> Response:
     """`/v1/models`: the one model there is, and what people should know about it."""
     info = request.app.state.gateway.services.engine.info
+    every_language = [language.code for language in LANGUAGES]
     model = {
         "id": info.model,
         "object": "model",
         "created": 0,
         "owned_by": "voice-agent",
         "note": info.note,
+        "languages": info.languages or every_language,
+        "translation_targets": info.translation_targets or every_language,
     }
     return JSONResponse({"object": "list", "data": [model]})
 

@@ -11,7 +11,11 @@ import pytest_asyncio
 import soxr
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from openai.types.realtime import RealtimeClientEvent, RealtimeServerEvent
+from openai.types.realtime import (
+    RealtimeClientEvent,
+    RealtimeServerEvent,
+    RealtimeTranslationServerEvent,
+)
 from playwright.async_api import Page
 from pydantic import TypeAdapter
 
@@ -346,10 +350,16 @@ async def test_event_names_are_the_protocols(modules: Page) -> None:
     names = await modules.evaluate("import('/messages.js').then((module) => ({...module}))")
     assert set(names["CLIENT_EVENT"].values()) <= _official_names(RealtimeClientEvent)
     assert set(names["SERVER_EVENT"].values()) <= _official_names(RealtimeServerEvent)
+    translation = _official_names(RealtimeTranslationServerEvent)
+    assert set(names["TRANSLATION_EVENT"].values()) <= translation
     ours = {
         server_events.turn_timings(
             item_id="", response_id=None, speech_end_ms=0, turn_end_delay_ms=0,
             speech_end_to_first_token_ms=None, stages_ms={},
+        )["type"],
+        server_events.segment_timings(
+            item_id="", start_ms=0, end_ms=0, status="", speech_end_to_first_text_ms=None,
+            speech_end_to_done_ms=0, backlog_s=0,
         )["type"],
         server_events.session_expiring("idle", 0)["type"],
     }  # fmt: skip

@@ -49,7 +49,7 @@ async def test_it_loads_without_a_complaint_and_sets_its_session_up(
         "format": {"type": "audio/pcm", "rate": 24000},
         "transcription": {},
     }
-    assert session.query.extensions == {"timings"}
+    assert session.query.extensions == {"timings", "captions"}
     await expect(page.get_by_role("status")).to_have_text("Microphone is off")
     assert complaints == []
 
@@ -142,7 +142,7 @@ async def test_a_spoken_turn_is_shown_as_it_happens(
     )
     await expect(status).to_have_text("Listening")
     await expect(entries.last).to_contain_text("after the end of your turn, measured in this page")
-    announced = page.locator(".log [aria-live=polite]")
+    announced = page.locator(".announcer")
     await expect(announced).to_contain_text("You: Who was Jane Austen?")
     await expect(announced).to_contain_text("Agent: An English novelist.")
 

@@ -81,4 +81,4 @@ async def take_picture(page: Page, name: str) -> None:
         for violation in results.response["violations"]
         for node in violation["nodes"]
     ]
-    assert found == [], name
+    assert found == [], f"{name}: {found}"

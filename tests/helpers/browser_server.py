@@ -13,12 +13,13 @@ import json
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import uvicorn
-from openai.types.realtime import RealtimeServerEvent
+from openai.types.realtime import RealtimeServerEvent, RealtimeTranslationServerEvent
 from pydantic import TypeAdapter
 
 from agent.config import Limits, Settings
@@ -30,12 +31,24 @@ from agent.gateway.sessions import Driver, Phase, Sessions
 from agent.gateway.transport import CLOSE_GOING_AWAY, Transport, TransportClosed
 from agent.metrics import Metrics
 from agent.protocol import server_events
+from agent.protocol.config import TranscriptionConfig, merge
+from agent.protocol.translation import TranslationConfig
 
 Event = dict[str, Any]
 
 WAIT_S = 15.0
 _SESSION: Event = {"type": "realtime", "model": "scripted", "output_modalities": ["text"]}
 _STANDARD_EVENT: TypeAdapter[object] = TypeAdapter(RealtimeServerEvent)
+_TRANSLATION_EVENT: TypeAdapter[object] = TypeAdapter(RealtimeTranslationServerEvent)
+
+
+def _shown_settings(query: SessionQuery, settings: Event) -> Event:
+    """What a session of the type that was asked for shows, with these settings on top."""
+    if query.translates:
+        config = TranslationConfig().updated(settings)
+        return {"id": "sess_1", "expires_at": 0, **config.to_wire("scripted")}
+    first = TranscriptionConfig().to_wire() if query.intent == "transcription" else _SESSION
+    return merge(first, settings)
 
 
 class BrowserSession:
@@ -54,6 +67,7 @@ class BrowserSession:
         self._transport = transport
         self._changed = asyncio.Condition()
         self._sent = 0
+        self._settings: Event = {}
 
     async def send(self, *events: Event) -> None:
         """Send events; standard ones are checked against the official types first."""
@@ -61,7 +75,8 @@ class BrowserSession:
             self._sent += 1
             numbered = event | {"event_id": f"event_{self._sent}"}
             if not event["type"].startswith(server_events.EXTENSION_PREFIX):
-                _STANDARD_EVENT.validate_python(numbered)
+                standard = _TRANSLATION_EVENT if self.query.translates else _STANDARD_EVENT
+                standard.validate_python(numbered)
             await self._transport.send(numbered)
 
     async def close(self, code: int, reason: str = "") -> None:
@@ -97,7 +112,7 @@ class BrowserSession:
 
     async def run(self) -> None:
         """Take what the page sends, until either side closes."""
-        await self.send(server_events.session_created(_SESSION))
+        await self.send(server_events.session_created(_shown_settings(self.query, {})))
         while True:
             try:
                 message = await self._transport.receive()
@@ -122,7 +137,9 @@ class BrowserSession:
     async def _receive(self, event: Event) -> None:
         self.events.append(event)
         if event["type"] == "session.update":
-            await self.send(server_events.session_updated(_SESSION | event["session"]))
+            self._settings = merge(self._settings, event["session"])
+            shown = _shown_settings(self.query, self._settings)
+            await self.send(server_events.session_updated(shown))
         elif event["type"] == "conversation.item.create":
             item = {"id": f"item_typed_{len(self.events)}", "status": "completed"} | event["item"]
             await self.send(
@@ -188,6 +205,10 @@ class BrowserServer:
         assert self._admission is not None
         self._admission.phase = Phase.READY
         self._engine.health = EngineHealth()
+
+    def offer_targets(self, *codes: str) -> None:
+        """Say from now on that these are all languages that can be translated into."""
+        self._engine.info = replace(self._engine.info, translation_targets=codes)
 
     async def stop(self) -> None:
         """Go away, closing every connection; harmless when stopped."""

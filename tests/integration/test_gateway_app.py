@@ -24,6 +24,7 @@ from agent.engine.contract import EngineHealth
 from agent.errors import ConfigError, EngineUnavailable
 from agent.gateway import wire
 from agent.gateway.server import bind, page_address
+from agent.languages import LANGUAGES
 from tests.helpers.gateway import RunningGateway, gateway
 
 ROOT = Path(__file__).parents[2]
@@ -98,6 +99,7 @@ async def until_metric(running: RunningGateway, value: float, name: str, **label
 async def test_probes_and_models(running):
     assert (await get(running, "/healthz")).json() == {"status": "alive"}
     assert (await get(running, "/readyz")).json() == {"status": "ready"}
+    every_language = [language.code for language in LANGUAGES]
     assert (await get(running, "/v1/models", authorization="Bearer any")).json() == {
         "object": "list",
         "data": [
@@ -107,6 +109,8 @@ async def test_probes_and_models(running):
                 "created": 0,
                 "owned_by": "voice-agent",
                 "note": "It does nothing.",
+                "languages": every_language,
+                "translation_targets": every_language,
             }
         ],
     }

@@ -1,0 +1,59 @@
+// @ts-check
+/** A list that follows what is new at its end, with a greeting while there is nothing. */
+
+import { element, part, setText } from "./dom.js";
+import { TEXT } from "./messages.js";
+
+/** Someone who scrolled this far up is reading: new text does not pull them down. */
+const FOLLOW_WITHIN_PX = 48;
+
+/** Announcements stay in the page this long, since two may come with one frame. */
+const MOST_ANNOUNCED = 3;
+
+/** @param {HTMLElement} list */
+export function createLog(list) {
+  const title = element("h2");
+  const text = element("p");
+  const greeting = element("div", { className: "greeting" }, title, text);
+  const node = part("log", element("section", { className: "log", tabIndex: 0 }, greeting, list));
+  // Not `main`: that is for the page around to say.
+  node.setAttribute("aria-label", list.getAttribute("aria-label") ?? "");
+  let follows = true;
+  const follow = () => {
+    if (follows) node.scrollTop = node.scrollHeight;
+  };
+  node.addEventListener("scroll", () => {
+    follows = node.scrollHeight - node.scrollTop - node.clientHeight < FOLLOW_WITHIN_PX;
+  });
+  new ResizeObserver(follow).observe(node);
+  return {
+    node,
+    follow,
+    /** @param {import("./modes.js").Mode | null} mode null when there is something to read */
+    greet(mode) {
+      greeting.hidden = mode === null;
+      if (mode === null) return;
+      setText(title, TEXT.greeting[mode].title);
+      setText(text, TEXT.greeting[mode].text);
+    },
+  };
+}
+
+/**
+ * Tells screen readers what is worth interrupting a person for: texts once each, when they are
+ * complete, and nothing that comes and goes by itself.
+ */
+export function createAnnouncer() {
+  const node = element("div", { className: "announcer visually-hidden" });
+  node.setAttribute("aria-live", "polite");
+  return {
+    node,
+    /** What was said is forgotten: the page keeps no word of it. */
+    clear: () => node.replaceChildren(),
+    /** @param {string} text */
+    say(text) {
+      node.append(element("p", { textContent: text }));
+      if (node.childElementCount > MOST_ANNOUNCED) node.firstElementChild?.remove();
+    },
+  };
+}

@@ -1,0 +1,90 @@
+// @ts-check
+/** A translation in two columns: what was said, and what it means. */
+
+import { element, part, setText } from "./dom.js";
+import { TEXT, translationLatencyText } from "./messages.js";
+import { createLog } from "./view-log.js";
+
+/** @typedef {import("./passages.js").Passage} Passage */
+
+/** @param {(text: string) => void} announce to screen readers */
+export function createTranslation(announce) {
+  const list = element("ol", { className: "passages" });
+  list.setAttribute("aria-label", TEXT.translation);
+  const log = createLog(list);
+  /** @type {Map<string, ReturnType<typeof createRow>>} */
+  const rows = new Map();
+  return {
+    node: log.node,
+    /**
+     * @param {readonly Passage[]} passages
+     * @param {string} sourceLanguage code, or empty
+     */
+    render(passages, sourceLanguage) {
+      log.greet(passages.length > 0 ? null : "translation");
+      const ids = new Set(passages.map((passage) => passage.id));
+      for (const [id, row] of rows) {
+        if (ids.has(id)) continue;
+        row.node.remove();
+        rows.delete(id);
+      }
+      for (const passage of passages) {
+        const row = rows.get(passage.id) ?? createRow(sourceLanguage);
+        if (!rows.has(passage.id)) list.append(row.node);
+        rows.set(passage.id, row);
+        if (row.render(passage)) announce(passage.target);
+      }
+      log.follow();
+    },
+  };
+}
+
+/** @param {string} sourceLanguage code, or empty */
+function createRow(sourceLanguage) {
+  const source = part("source", element("p", { className: "text source", dir: "auto" }));
+  // The empty code says that it is not known, rather than that of the page.
+  source.lang = sourceLanguage;
+  const target = part("target", element("p", { className: "text target", dir: "auto" }));
+  const remark = element("p", { className: "remark" });
+  const node = part("passage", element("li", { className: "passage" }, source, target, remark));
+  /** @type {Passage | null} */
+  let shown = null;
+  return {
+    node,
+    /**
+     * @param {Passage} passage
+     * @returns {boolean} true when its translation has just become complete
+     */
+    render(passage) {
+      if (passage === shown) return false;
+      const isNews = isComplete(passage) && !(shown && isComplete(shown));
+      shown = passage;
+      node.dataset.status = passage.status;
+      setText(source, passage.source);
+      setText(target, passage.target);
+      target.lang = passage.language;
+      setText(remark, remarkOf(passage));
+      remark.hidden = !remark.textContent;
+      return isNews;
+    },
+  };
+}
+
+/** @param {Passage} passage */
+function isComplete({ status, target }) {
+  return target !== "" && (status === "done" || status === "incomplete");
+}
+
+/** @param {Passage} passage */
+function remarkOf({ status, latencyMs }) {
+  switch (status) {
+    case "lost":
+      return TEXT.connectionLost;
+    case "failed":
+      return TEXT.notTranslated;
+    case "incomplete":
+      return TEXT.tooLong;
+    default:
+      return latencyMs === null ? "" : translationLatencyText(Math.max(0, latencyMs));
+  }
+}
