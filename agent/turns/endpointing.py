@@ -23,7 +23,7 @@ UNKNOWN_MS = {"low": 1_500, "medium": 800, "auto": 800, "high": 400}
 # whom it is all but certain. A straight line lies between: below the threshold Smart Turn's
 # probability says little more (docs/turn-taking.md has the figures).
 _UNFINISHED_MS = {"low": 4_500, "medium": 2_100, "auto": 2_100, "high": 1_000}
-_NEARLY_MS = {"low": 2_000, "medium": 2_100, "auto": 2_100, "high": 300}
+_NEARLY_MS = {"low": 2_100, "medium": 2_100, "auto": 2_100, "high": 300}
 
 
 def silence_needed_ms(

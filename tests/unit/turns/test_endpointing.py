@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from agent.config import TurnSettings
@@ -43,6 +43,7 @@ def test_the_likelier_the_end_the_shorter_the_wait(one, other, eagerness, settin
 
 
 @given(st.none() | PROBABILITY, SETTINGS)
+@example(0.2734375, TurnSettings(eot_threshold=0.28125, min_endpointing_delay_ms=0))
 def test_the_eager_wait_less(probability, settings):
     waits = [silence_needed_ms(probability, name, settings) for name in ("high", "medium", "low")]
     assert waits == sorted(waits)
