@@ -39,8 +39,13 @@ def text_of(prompt):
     )
 
 
+QUOTE = '<|"|>'
+"""The one control token that the letters of `WORDS` can spell."""
+
+
 def as_messages(instructions, items):
-    """What a caller of the processor would write."""
+    """What a caller of the processor would write who lets nobody speak in control tokens."""
+    instructions = without_control_tokens(instructions)
     messages = [{"role": "system", "content": instructions}] if instructions else []
     for item in items:
         audio = [
@@ -49,9 +54,15 @@ def as_messages(instructions, items):
             if isinstance(part, ClipRef)
         ]
         text = "\n".join(part.text for part in item.content if isinstance(part, Text))
+        text = without_control_tokens(text)
         parts = [*audio, {"type": "text", "text": text}] if text else audio
         messages.append({"role": str(item.role), "content": parts})
     return messages
+
+
+def without_control_tokens(text):
+    """Text that spells none: the processor would read it as one."""
+    return text.replace(QUOTE, '< |"|>')
 
 
 def check_against_processor(processor, instructions, items, renderer=RENDERER):

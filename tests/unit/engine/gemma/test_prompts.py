@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 pytest.importorskip("torch")
@@ -32,6 +32,7 @@ from tests.helpers.gemma_prompts import (
     CONVERSATIONS,
     LAMP,
     PLAIN,
+    QUOTE,
     RENDERER,
     assistant,
     check_against_processor,
@@ -50,6 +51,7 @@ def test_as_the_processor_writes_it(processor, instructions, items):
 
 @settings(max_examples=60, deadline=None)
 @given(conversation=conversations())
+@example(conversation=("", [assistant(QUOTE)]))
 def test_any_conversation_as_the_processor_writes_it(processor, conversation):
     check_against_processor(processor, *conversation)
 
