@@ -3,7 +3,7 @@
 
 import { element, part, setText } from "./dom.js";
 import { STAGE_TEXT, TEXT, latencyText } from "./messages.js";
-import { createLog } from "./view-log.js";
+import { createLog, createRows } from "./view-log.js";
 
 /** @typedef {import("./session.js").Entry} Entry */
 /** @typedef {import("./session.js").Latency} Latency */
@@ -13,8 +13,11 @@ export function createEntryList(announce) {
   const list = element("ol", { className: "entries" });
   list.setAttribute("aria-label", TEXT.conversation);
   const log = createLog(list);
-  /** @type {Map<string, ReturnType<typeof createRow>>} */
-  const rows = new Map();
+  /** @type {import("./modes.js").Mode} */
+  let shownMode = "conversation";
+  const renderRows = createRows(list, createRow, ({ role, text }) => {
+    announce(shownMode === "captions" ? text : `${nameOf(role)}: ${text}`);
+  });
   return {
     node: log.node,
     /**
@@ -23,20 +26,8 @@ export function createEntryList(announce) {
      */
     render(entries, mode) {
       log.greet(entries.length > 0 ? null : mode);
-      const ids = new Set(entries.map((entry) => entry.id));
-      for (const [id, row] of rows) {
-        if (ids.has(id)) continue;
-        row.node.remove();
-        rows.delete(id);
-      }
-      for (const entry of entries) {
-        const row = rows.get(entry.id) ?? createRow(entry);
-        if (!rows.has(entry.id)) list.append(row.node);
-        rows.set(entry.id, row);
-        if (row.render(entry)) {
-          announce(mode === "captions" ? entry.text : `${nameOf(entry.role)}: ${entry.text}`);
-        }
-      }
+      shownMode = mode;
+      renderRows(entries);
       log.follow();
     },
   };

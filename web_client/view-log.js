@@ -40,6 +40,36 @@ export function createLog(list) {
 }
 
 /**
+ * The rows of a list, one for each thing by its id: made when it is new, changed in place while it
+ * grows, removed when it is gone. New ones are the last.
+ *
+ * @template {{id: string}} Thing
+ * @param {HTMLElement} list
+ * @param {(thing: Thing) => {node: HTMLElement, render: (thing: Thing) => boolean}} createRow
+ *     `render` is true when the thing has just become complete
+ * @param {(thing: Thing) => void} onComplete
+ * @returns {(things: readonly Thing[]) => void}
+ */
+export function createRows(list, createRow, onComplete) {
+  /** @type {Map<string, ReturnType<typeof createRow>>} */
+  const rows = new Map();
+  return (things) => {
+    const ids = new Set(things.map((thing) => thing.id));
+    for (const [id, row] of rows) {
+      if (ids.has(id)) continue;
+      row.node.remove();
+      rows.delete(id);
+    }
+    for (const thing of things) {
+      const row = rows.get(thing.id) ?? createRow(thing);
+      if (!rows.has(thing.id)) list.append(row.node);
+      rows.set(thing.id, row);
+      if (row.render(thing)) onComplete(thing);
+    }
+  };
+}
+
+/**
  * Tells screen readers what is worth interrupting a person for: texts once each, when they are
  * complete, and nothing that comes and goes by itself.
  */

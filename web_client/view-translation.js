@@ -3,7 +3,7 @@
 
 import { element, part, setText } from "./dom.js";
 import { TEXT, translationLatencyText } from "./messages.js";
-import { createLog } from "./view-log.js";
+import { createLog, createRows } from "./view-log.js";
 
 /** @typedef {import("./passages.js").Passage} Passage */
 
@@ -12,8 +12,12 @@ export function createTranslation(announce) {
   const list = element("ol", { className: "passages" });
   list.setAttribute("aria-label", TEXT.translation);
   const log = createLog(list);
-  /** @type {Map<string, ReturnType<typeof createRow>>} */
-  const rows = new Map();
+  let spoken = "";
+  const renderRows = createRows(
+    list,
+    () => createRow(spoken),
+    (/** @type {Passage} */ passage) => announce(passage.target),
+  );
   return {
     node: log.node,
     /**
@@ -22,18 +26,8 @@ export function createTranslation(announce) {
      */
     render(passages, sourceLanguage) {
       log.greet(passages.length > 0 ? null : "translation");
-      const ids = new Set(passages.map((passage) => passage.id));
-      for (const [id, row] of rows) {
-        if (ids.has(id)) continue;
-        row.node.remove();
-        rows.delete(id);
-      }
-      for (const passage of passages) {
-        const row = rows.get(passage.id) ?? createRow(sourceLanguage);
-        if (!rows.has(passage.id)) list.append(row.node);
-        rows.set(passage.id, row);
-        if (row.render(passage)) announce(passage.target);
-      }
+      spoken = sourceLanguage;
+      renderRows(passages);
       log.follow();
     },
   };
