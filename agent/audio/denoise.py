@@ -24,6 +24,8 @@ _SLOWEST_FALL = 0.25
 _SMOOTHED_BINS = 5
 _LOUD_SHARE = 0.8
 _SILENCE = 1e-12
+# Applied before and after; its squares, half a window apart, add up to 1.
+_SLOPES = np.sqrt(np.hanning(_WINDOW_SAMPLES + 1)[:-1]).astype(np.float32)
 
 
 def reduce_noise(samples: Samples, noise: Samples) -> Samples:
@@ -60,20 +62,15 @@ def loudness_over_noise_db(samples: Samples, noise: Samples) -> float:
     return float(10 * np.log10(loud / max(float(np.mean(np.square(noise))), _SILENCE)))
 
 
-def _slopes() -> NDArray[np.float32]:
-    """float32[512]: applied before and after; its squares add up to 1 everywhere."""
-    return np.sqrt(np.hanning(_WINDOW_SAMPLES + 1)[:-1]).astype(np.float32)
-
-
 def _spectra(samples: Samples) -> NDArray[np.complex64]:
     """complex64[windows, 257]; what fills no window at the end is left out."""
     windows = np.lib.stride_tricks.sliding_window_view(samples, _WINDOW_SAMPLES)[::_HOP_SAMPLES]
-    return np.fft.rfft(windows * _slopes()).astype(np.complex64)
+    return np.fft.rfft(windows * _SLOPES).astype(np.complex64)
 
 
 def _joined(spectra: NDArray[np.complex64]) -> Samples:
     """The sound whose `_spectra` these are; float32[(windows + 1) * 256]."""
-    windows = np.fft.irfft(spectra, _WINDOW_SAMPLES).astype(np.float32) * _slopes()
+    windows = np.fft.irfft(spectra, _WINDOW_SAMPLES).astype(np.float32) * _SLOPES
     parts = windows.reshape(len(windows), _OVERLAP, _HOP_SAMPLES)
     joined = np.zeros((len(windows) + _OVERLAP - 1, _HOP_SAMPLES), np.float32)
     for number in range(_OVERLAP):
