@@ -6,7 +6,7 @@ each with a profile of its own.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
 import pytest_asyncio
@@ -14,6 +14,7 @@ from playwright.async_api import Browser, Page, expect
 
 from tests.helpers.browser import chromium, collect_complaints
 from tests.helpers.browser_server import BrowserServer, browser_server
+from tests.helpers.server import RunningServer, running_server
 from tests.helpers.speech import Recording, recording
 
 # Not how fast it must be: how long to wait on a machine that is busy with something else.
@@ -50,4 +51,11 @@ def complaints(page: Page) -> list[str]:
 async def server() -> AsyncIterator[BrowserServer]:
     """The gateway with a scripted session behind it."""
     async with browser_server() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def real_server() -> Iterator[RunningServer]:
+    """The server with the embedded engine, in a process of its own."""
+    with running_server() as server:
         yield server

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 
 import pytest
 from playwright.async_api import expect
 
 from tests.helpers.browser import chromium, collect_complaints, take_picture
-from tests.helpers.server import RunningServer, running_server
+from tests.helpers.server import RunningServer
 from tests.helpers.speech import recordings
 from tests.helpers.wer import word_errors
 
@@ -21,13 +20,6 @@ pytestmark = [
 ]
 
 TURN_TIMEOUT_MS = 90_000
-
-
-@pytest.fixture(scope="module")
-def real_server() -> Iterator[RunningServer]:
-    """The server with the embedded engine, in a process of its own."""
-    with running_server() as server:
-        yield server
 
 
 @pytest.mark.parametrize("transport", ["websocket", "webrtc"])

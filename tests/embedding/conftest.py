@@ -9,7 +9,7 @@ from __future__ import annotations
 import shutil
 import socket
 import wave
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from agent.audio.pcm import encode_pcm16
 from tests.helpers.examples import EXAMPLES, SDK_BUNDLE, python_example
 from tests.helpers.server import RunningServer, running_server
 from tests.helpers.speech import ROOT, Recording, recordings
+from tests.helpers.wer import word_errors
 
 KEY = "a-key-of-the-tests"
 WIRE_RATE_HZ = 24_000
@@ -100,6 +101,16 @@ class Sentence:
 
     path: Path
     text: str
+
+
+def check_heard_and_answered(lines: Sequence[str], sentences: Sequence[Sentence]) -> None:
+    """Of what an example printed: each sentence was heard, with few errors, and answered."""
+    heard = [line.removeprefix("heard: ") for line in lines if line.startswith("heard: ")]
+    answers = [line.removeprefix("answer: ") for line in lines if line.startswith("answer: ")]
+    assert len(heard) == len(answers) == len(sentences)
+    for sentence, words in zip(sentences, heard, strict=True):
+        assert word_errors(sentence.text, words).rate <= 0.35
+    assert all(answer.strip() for answer in answers)
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from playwright.async_api import Page, expect
 
-from tests.embedding.conftest import KEY, FrontEnd, Sentence
+from tests.embedding.conftest import KEY, FrontEnd, Sentence, check_heard_and_answered
 from tests.helpers.browser import chromium, collect_complaints, take_picture
 from tests.helpers.examples import EXAMPLES, SDK, NodeProject, node_project, require_sdk
 from tests.helpers.server import RunningServer
@@ -32,12 +32,7 @@ def test_two_spoken_turns_over_a_websocket(
     script = EXAMPLES / "agents_sdk_node.mjs"
     with node.run(script, keyed_server.ws_url, *files, VOICE_AGENT_API_KEY=KEY) as example:
         lines = example.until_done()
-    heard = [line.removeprefix("heard: ") for line in lines if line.startswith("heard: ")]
-    answers = [line.removeprefix("answer: ") for line in lines if line.startswith("answer: ")]
-    assert len(heard) == len(answers) == len(sentences)
-    for sentence, words in zip(sentences, heard, strict=True):
-        assert word_errors(sentence.text, words).rate <= 0.35
-    assert all(answer.strip() for answer in answers)
+    check_heard_and_answered(lines, sentences)
 
 
 def test_speech_interrupts_an_answer_over_a_websocket(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.embedding.conftest import KEY, Sentence
+from tests.embedding.conftest import KEY, Sentence, check_heard_and_answered
 from tests.helpers.examples import python_example
 from tests.helpers.server import RunningServer
 from tests.helpers.wer import word_errors
@@ -20,12 +20,7 @@ def test_the_openai_package_speaks_and_is_answered(
         "openai_sdk.py", "--url", f"{keyed_server.url}/v1", *files, VOICE_AGENT_API_KEY=KEY
     ) as example:
         lines = example.until_done()
-    heard = [line.removeprefix("heard: ") for line in lines if line.startswith("heard: ")]
-    answers = [line.removeprefix("answer: ") for line in lines if line.startswith("answer: ")]
-    assert len(heard) == len(answers) == len(sentences)
-    for sentence, words in zip(sentences, heard, strict=True):
-        assert word_errors(sentence.text, words).rate <= 0.35
-    assert all(answer.strip() for answer in answers)
+    check_heard_and_answered(lines, sentences)
 
 
 def test_a_robot_that_is_interrupted_says_how_far_it_got(

@@ -27,3 +27,22 @@ def processor():
         return published_processor(CHECKPOINT.tokenizer)
     except ModuleNotFoundError as error:
         pytest.skip(str(error))
+
+
+@pytest.fixture
+def recorded_tokens(monkeypatch):
+    """The tokens of every engine's answers are recorded, for `check_greedy`."""
+    from tests.helpers.gemma_engine import record_tokens  # needs torch
+
+    record_tokens(monkeypatch.setattr)
+
+
+@pytest.fixture
+async def engine(recorded_tokens):
+    """The whole engine with a tiny random model, a step at a time."""
+    from tests.helpers.gemma_engine import ManualEngine  # needs torch
+
+    engine = ManualEngine()
+    await engine.start()
+    yield engine
+    await engine.stop()

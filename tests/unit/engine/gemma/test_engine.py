@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from dataclasses import replace
 from itertools import pairwise
 
@@ -36,26 +35,13 @@ from tests.helpers.gemma_engine import (  # noqa: E402
     noise,
     prompt_of,
     read,
-    record_tokens,
 )
 
+pytestmark = pytest.mark.usefixtures("recorded_tokens")
 torch.set_num_threads(1)
 GREEDY = Limits(max_output_tokens=10, temperature=0)
 ANSWER = BranchRequest(BranchKind.ANSWER, limits=GREEDY)
 SETTINGS = ConversationSettings("Be brief.")
-
-
-@pytest.fixture(autouse=True)
-def _tokens(monkeypatch: pytest.MonkeyPatch) -> None:
-    record_tokens(monkeypatch.setattr)
-
-
-@pytest.fixture
-async def engine() -> AsyncIterator[ManualEngine]:
-    engine = ManualEngine()
-    await engine.start()
-    yield engine
-    await engine.stop()
 
 
 def say(conversation: Conversation, samples: np.ndarray, step: int = 3_000) -> None:

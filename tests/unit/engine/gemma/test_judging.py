@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncIterator
 
 import numpy as np
 import pytest
@@ -35,7 +34,6 @@ from tests.helpers.gemma_engine import (
     noise,
     prompt_of,
     read,
-    record_tokens,
     reference,
 )
 
@@ -48,19 +46,6 @@ QUESTION = (
     "to speak? Answer yes if they have finished, no if they have only paused and will go on. "
     "Answer with this one word only."
 )
-
-
-@pytest.fixture(autouse=True)
-def _tokens(monkeypatch: pytest.MonkeyPatch) -> None:
-    record_tokens(monkeypatch.setattr)
-
-
-@pytest.fixture
-async def engine() -> AsyncIterator[ManualEngine]:
-    engine = ManualEngine()
-    await engine.start()
-    yield engine
-    await engine.stop()
 
 
 def expected(turns: list[Turn], *, seed: int = 0) -> float:
