@@ -20,7 +20,7 @@ from agent.config import Limits, VadSettings
 from agent.engine.small.drafts import Drafts
 from agent.engine.small.recogniser import Heard, Recogniser
 from agent.protocol.config import TranscriptionConfig
-from agent.session import items
+from agent.session import commands, outputs, tokens
 from agent.session.options import SessionOptions
 from agent.session.session import Session
 from agent.vad.scorers import Scorer
@@ -85,42 +85,42 @@ class OfflineSession:
             due = min(self._due)
             self._due.remove(due)
             at_s, branch_id, text = due
-            self._session.receive_tokens(items.BranchText(branch_id, text), at_s)
-            ended = items.BranchEnded(branch_id, complete=True, usage=items.TokenUsage())
+            self._session.receive_tokens(tokens.BranchText(branch_id, text), at_s)
+            ended = tokens.BranchEnded(branch_id, complete=True, usage=tokens.TokenUsage())
             self._session.receive_tokens(ended, at_s)
             self._carry_out(at_s)
 
     def _carry_out(self, now_s: float) -> None:
         for output in self._session.take_output():
             match output:
-                case items.Send(event=event):
+                case outputs.Send(event=event):
                     self._sent.append(Sent(event, now_s))
-                case items.Hear(samples=samples):
+                case commands.Hear(samples=samples):
                     self._clip = np.concatenate([self._clip, samples])
-                case items.Cut(keep_samples=keep):
+                case commands.Cut(keep_samples=keep):
                     self._closed.append(self._early or self._hear(self._clip[:keep], now_s))
                     self._clip, self._early = self._clip[keep:], None
                     self._drafts = Drafts()
-                case items.Pause():
+                case commands.Pause():
                     self._early = self._hear(self._clip, now_s)
-                case items.Resume():
+                case commands.Resume():
                     self._early = None
-                case items.Forget():
+                case commands.Forget():
                     self._end_turn()
-                case items.Commit(item_id=item_id):
+                case commands.Commit(item_id=item_id):
                     last = self._early or self._hear(self._clip, now_s)
                     self._committed[item_id] = _joined([*self._closed, last])
                     self._end_turn()
-                case items.StartBranch():
+                case commands.StartBranch():
                     self._start(output, now_s)
-                case items.DropBranch(branch_id=branch_id):
+                case commands.DropBranch(branch_id=branch_id):
                     self._due = [due for due in self._due if due[1] != branch_id]
 
     def _end_turn(self) -> None:
         self._clip, self._closed = np.zeros(0, np.float32), []
         self._early, self._drafts = None, Drafts()
 
-    def _start(self, command: items.StartBranch, now_s: float) -> None:
+    def _start(self, command: commands.StartBranch, now_s: float) -> None:
         if command.item_id is not None:
             text, ready_s = self._committed[command.item_id]
         elif self._early is not None:

@@ -6,7 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from agent.engine.contract import ConversationSettings, Item, Samples
+from agent.audio.pcm import Samples
+from agent.engine.contract import ConversationSettings
+from agent.engine.items import Item
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
-from agent.engine.contract import Content, Item, Role, Text
+from agent.engine.items import Content, Item, Role, Text
 
 
 class History:

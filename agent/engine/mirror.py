@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import assert_never
 
-from agent.audio.pcm import Encoding, decode, encode_pcm16
+from agent.audio.pcm import SAMPLE_RATE_HZ, Encoding, decode, encode_pcm16
 from agent.engine.calls import (
     Adopt,
     Call,
@@ -30,8 +30,9 @@ from agent.engine.calls import (
     Resume,
     Truncate,
 )
-from agent.engine.contract import SAMPLE_RATE_HZ, ConversationSettings, Item, Role, Speech
+from agent.engine.contract import ConversationSettings
 from agent.engine.history import History, answer_item
+from agent.engine.items import Item, Role, Speech
 from agent.engine.utterance import Utterance
 
 _BYTES_PER_SAMPLE = 2

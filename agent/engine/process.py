@@ -26,14 +26,8 @@ from typing import Any, NoReturn
 import structlog
 
 from agent.engine import calls, wire
-from agent.engine.contract import (
-    Branch,
-    BranchDone,
-    BranchKind,
-    Conversation,
-    Engine,
-    FinishReason,
-)
+from agent.engine.branches import BranchDone, BranchKind, FinishReason
+from agent.engine.contract import Branch, Conversation, Engine
 from agent.engine.history import answer_item
 from agent.errors import EngineError, EngineUnavailable, LocalError
 from agent.logs import configure_logging

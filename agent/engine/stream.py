@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 
-from agent.engine.contract import Branch, BranchDone, BranchPiece, TextDelta
+from agent.engine.branches import BranchDone, BranchPiece, TextDelta
+from agent.engine.contract import Branch
 from agent.errors import EngineError
 
 

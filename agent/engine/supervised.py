@@ -11,22 +11,19 @@ import itertools
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 
+from agent.audio.pcm import Samples
 from agent.engine import calls, wire
-from agent.engine.contract import (
-    Branch,
+from agent.engine.branches import (
     BranchDone,
     BranchKind,
     BranchPiece,
     BranchRequest,
-    Committed,
-    Conversation,
-    ConversationSettings,
     FinishReason,
-    Item,
-    Samples,
     TextDelta,
     Usage,
 )
+from agent.engine.contract import Branch, Committed, Conversation, ConversationSettings
+from agent.engine.items import Item
 from agent.engine.mirror import Mirror
 from agent.engine.stream import BranchStream
 from agent.errors import EngineError, EngineUnavailable

@@ -28,9 +28,9 @@ from agent.engine.contract import (
     Engine,
     EngineHealth,
     EngineInfo,
-    Item,
     ProgressCallback,
 )
+from agent.engine.items import Item
 from agent.engine.restart import RestartPolicy
 from agent.engine.supervised import SupervisedConversation
 from agent.errors import EngineError, EngineFailed, EngineUnavailable, LocalError

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from agent.engine.contract import MAX_CLIP_SAMPLES, Samples
+from agent.audio.pcm import Samples
+from agent.engine.contract import MAX_CLIP_SAMPLES
 from agent.errors import ClipTooLong
 
 

@@ -17,8 +17,10 @@ from enum import Enum
 from typing import Any
 
 from agent import errors
-from agent.engine import calls, contract
-from agent.engine.contract import BranchPiece, BranchRequest, Committed, ConversationSettings, Item
+from agent.engine import branches, calls, contract, items
+from agent.engine.branches import BranchPiece, BranchRequest
+from agent.engine.contract import Committed, ConversationSettings
+from agent.engine.items import Item
 from agent.errors import EngineError, LocalError
 
 _LENGTH = struct.Struct(">I")
@@ -190,7 +192,7 @@ async def read(reader: asyncio.StreamReader) -> Request | Report | None:
         return None
 
 
-_OURS = {module.__name__: vars(module) for module in (calls, contract, errors)}
+_OURS = {module.__name__: vars(module) for module in (branches, calls, contract, errors, items)}
 _OURS[__name__] = globals()
 
 

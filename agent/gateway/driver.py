@@ -50,7 +50,7 @@ from agent.protocol.client_events import (
     SessionClose,
     SessionUpdate,
 )
-from agent.session import items
+from agent.session import commands, outputs, tokens
 from agent.session.base import DrivenSession
 
 log = structlog.get_logger()
@@ -92,7 +92,7 @@ class SessionDriver:
         self._inbox = Inbox(self._max_audio_bytes(), max_waiting_bytes, events)
         self._backlog_s = 0.0
         self._working = False
-        self._outgoing: deque[dict[str, Any] | items.Close] = deque()
+        self._outgoing: deque[dict[str, Any] | outputs.Close] = deque()
         self._something_to_send = asyncio.Event()
         self._answered = asyncio.Event()
         self._answered.set()
@@ -173,7 +173,7 @@ class SessionDriver:
             self._something_to_send.clear()
             while self._outgoing:
                 output = self._outgoing.popleft()
-                if isinstance(output, items.Close):
+                if isinstance(output, outputs.Close):
                     code = CLOSE_NORMAL if output.limit is None else CLOSE_POLICY
                     await self._transport.close(code, output.reason)
                 else:
@@ -248,7 +248,7 @@ class SessionDriver:
         ):
             await asyncio.sleep(BACKLOG_POLL_S)
 
-    def _receive_tokens(self, event: items.TokenEvent) -> None:
+    def _receive_tokens(self, event: tokens.TokenEvent) -> None:
         self._session.receive_tokens(event, self._now())
         self._carry_out()
 
@@ -272,17 +272,17 @@ class SessionDriver:
         """Do all that the session wants done, in order, and set its alarm."""
         for output in self._session.take_output():
             match output:
-                case items.Send(event=event):
+                case outputs.Send(event=event):
                     self._outgoing.append(event)
-                case items.TurnReport():
+                case outputs.TurnReport():
                     self._report(output)
-                case items.EarlyAnswerReport(outcome=outcome):
+                case outputs.EarlyAnswerReport(outcome=outcome):
                     self._metrics.early_answers.labels(outcome).inc()
-                case items.PassReport():
+                case outputs.PassReport():
                     self._metrics.note_pass(output.purpose, output.outcome, output.took_s)
-                case items.Close():
+                case outputs.Close():
                     self._outgoing.append(output)
-                case items.ScoreTurn():
+                case outputs.ScoreTurn():
                     self._pause_scores.start(output)
                 case _:
                     self._command(output)
@@ -299,7 +299,7 @@ class SessionDriver:
         self._metrics.untranslated_s.inc(backlog_s - self._backlog_s)
         self._backlog_s = backlog_s
 
-    def _command(self, command: items.Command) -> None:
+    def _command(self, command: commands.Command) -> None:
         try:
             self._engine_side.execute(command)
         except EngineError as error:
@@ -311,7 +311,7 @@ class SessionDriver:
         if deadline is not None:
             self._alarm.set(deadline)
 
-    def _report(self, report: items.TurnReport) -> None:
+    def _report(self, report: outputs.TurnReport) -> None:
         self._turns += 1
         self._metrics.turns.inc()
         for stage, stage_ms in report.stages_ms.items():

@@ -12,11 +12,11 @@ from typing import Any
 
 from structlog.typing import FilteringBoundLogger
 
-from agent.engine import contract
+from agent.engine import branches, contract
 from agent.errors import EngineBusy, EngineError, LocalError
 from agent.gateway.services import Services
 from agent.gateway.translate import engine_item, engine_request, engine_settings, session_usage
-from agent.session import items
+from agent.session import commands, tokens
 
 
 class EngineSide:
@@ -33,7 +33,7 @@ class EngineSide:
         self,
         conversation: contract.Conversation,
         services: Services,
-        deliver: Callable[[items.TokenEvent], None],
+        deliver: Callable[[tokens.TokenEvent], None],
         log: FilteringBoundLogger,
     ) -> None:
         self._conversation = conversation
@@ -49,7 +49,7 @@ class EngineSide:
         """Seconds of speech that are not understood yet."""
         return self._conversation.backlog_s
 
-    def execute(self, command: items.Command) -> None:
+    def execute(self, command: commands.Command) -> None:
         """Carry out one command.
 
         Raises:
@@ -57,11 +57,11 @@ class EngineSide:
                 failed instead.
         """
         match command:
-            case items.StartBranch() | items.DropBranch() | items.AdoptBranch():
+            case commands.StartBranch() | commands.DropBranch() | commands.AdoptBranch():
                 self._execute_on_branch(command)
-            case items.InsertItem() | items.TruncateItem() | items.DeleteItem():
+            case commands.InsertItem() | commands.TruncateItem() | commands.DeleteItem():
                 self._execute_on_item(command)
-            case items.Configure():
+            case commands.Configure():
                 self._conversation.configure(engine_settings(command))
             case _:
                 self._execute_on_utterance(command)
@@ -74,49 +74,54 @@ class EngineSide:
 
     def _execute_on_utterance(
         self,
-        command: items.Hear | items.Cut | items.Pause | items.Resume | items.Forget | items.Commit,
+        command: commands.Hear
+        | commands.Cut
+        | commands.Pause
+        | commands.Resume
+        | commands.Forget
+        | commands.Commit,
     ) -> None:
         match command:
-            case items.Hear(samples=samples):
+            case commands.Hear(samples=samples):
                 self._conversation.hear(samples)
-            case items.Cut(keep_samples=keep_samples):
+            case commands.Cut(keep_samples=keep_samples):
                 self._conversation.cut(keep_samples)
-            case items.Pause():
+            case commands.Pause():
                 if self._settings.early.work != "none":
                     self._conversation.pause()
-            case items.Resume():
+            case commands.Resume():
                 self._conversation.resume()
-            case items.Forget():
+            case commands.Forget():
                 self._conversation.forget()
-            case items.Commit(item_id=item_id, after=after):
+            case commands.Commit(item_id=item_id, after=after):
                 committed = self._conversation.commit(item_id, after, head=after is None)
                 self._start(self._watch_commit(item_id, committed))
 
     def _execute_on_item(
-        self, command: items.InsertItem | items.TruncateItem | items.DeleteItem
+        self, command: commands.InsertItem | commands.TruncateItem | commands.DeleteItem
     ) -> None:
         match command:
-            case items.InsertItem(item=item, after=after):
+            case commands.InsertItem(item=item, after=after):
                 self._conversation.insert(engine_item(item), after, head=after is None)
-            case items.TruncateItem(item_id=item_id, upto=upto):
+            case commands.TruncateItem(item_id=item_id, upto=upto):
                 self._conversation.truncate(item_id, upto)
-            case items.DeleteItem(item_id=item_id):
+            case commands.DeleteItem(item_id=item_id):
                 self._conversation.delete(item_id)
 
     def _execute_on_branch(
-        self, command: items.StartBranch | items.DropBranch | items.AdoptBranch
+        self, command: commands.StartBranch | commands.DropBranch | commands.AdoptBranch
     ) -> None:
         match command:
-            case items.StartBranch():
+            case commands.StartBranch():
                 self._start_branch(command)
-            case items.DropBranch(branch_id=branch_id):
+            case commands.DropBranch(branch_id=branch_id):
                 if (branch := self._branches.pop(branch_id, None)) is not None:
                     branch.cancel()
-            case items.AdoptBranch(branch_id=branch_id, item_id=item_id, upto=upto, after=after):
+            case commands.AdoptBranch(branch_id=branch_id, item_id=item_id, upto=upto, after=after):
                 branch = self._branches.pop(branch_id)
                 self._conversation.adopt(branch, item_id, upto, after, head=after is None)
 
-    def _start_branch(self, command: items.StartBranch) -> None:
+    def _start_branch(self, command: commands.StartBranch) -> None:
         """Start it now, on the state as it is; even a refusal is delivered later, in order."""
         if command.optional and not self._has_time(command):
             self._start(self._decline(command.branch_id))
@@ -138,45 +143,45 @@ class EngineSide:
         def ended(_: asyncio.Task[None]) -> None:
             load.running -= 1
             # An answer may be kept or dropped long after it was complete.
-            if command.purpose is not items.BranchPurpose.ANSWER:
+            if command.purpose is not commands.BranchPurpose.ANSWER:
                 self._branches.pop(command.branch_id, None)
 
         self._start(self._follow(command, branch)).add_done_callback(ended)
 
-    def _has_time(self, command: items.StartBranch) -> bool:
+    def _has_time(self, command: commands.StartBranch) -> bool:
         """Whether the engine can do what is optional."""
-        if command.purpose is items.BranchPurpose.TRANSCRIPT:
+        if command.purpose is commands.BranchPurpose.TRANSCRIPT:
             return not self._services.engine_is_behind  # an answer is withheld until it is there
         return self._services.engine_has_time
 
     async def _decline(self, branch_id: str) -> None:
         self._deliver(
-            items.BranchFailed(branch_id, EngineBusy.code, "the engine has no time to spare")
+            tokens.BranchFailed(branch_id, EngineBusy.code, "the engine has no time to spare")
         )
 
-    async def _fail(self, command: items.StartBranch, error: EngineError) -> None:
+    async def _fail(self, command: commands.StartBranch, error: EngineError) -> None:
         # Captions are dropped at any pause, and nobody asked for what is optional.
-        if command.purpose is not items.BranchPurpose.CAPTION and not command.optional:
+        if command.purpose is not commands.BranchPurpose.CAPTION and not command.optional:
             self._log.warning("branch failed", branch_id=command.branch_id, code=error.code)
-        self._deliver(items.BranchFailed(command.branch_id, error.code, str(error)))
+        self._deliver(tokens.BranchFailed(command.branch_id, error.code, str(error)))
 
-    async def _follow(self, command: items.StartBranch, branch: contract.Branch) -> None:
+    async def _follow(self, command: commands.StartBranch, branch: contract.Branch) -> None:
         """Carry a branch's text to the session until it ends or is let go."""
         branch_id = command.branch_id
         try:
             async for piece in branch:
                 match piece:
-                    case contract.TextDelta(text=text, usage=usage, is_source=is_source):
+                    case branches.TextDelta(text=text, usage=usage, is_source=is_source):
                         spent = None if usage is None else session_usage(usage)
-                        event: items.TokenEvent = items.BranchText(
+                        event: tokens.TokenEvent = tokens.BranchText(
                             branch_id, text, spent, is_source
                         )
-                    case contract.BranchDone(reason=contract.FinishReason.CANCELLED):
+                    case branches.BranchDone(reason=branches.FinishReason.CANCELLED):
                         return
-                    case contract.BranchDone():
-                        event = items.BranchEnded(
+                    case branches.BranchDone():
+                        event = tokens.BranchEnded(
                             branch_id,
-                            complete=piece.reason is contract.FinishReason.STOP,
+                            complete=piece.reason is branches.FinishReason.STOP,
                             usage=session_usage(piece.usage),
                             stages_ms=piece.stages_ms,
                         )
@@ -186,7 +191,7 @@ class EngineSide:
         except Exception:  # noqa: BLE001  # the boundary: one answer fails, the session goes on
             self._log.exception("branch crashed", branch_id=branch_id)
             self._deliver(
-                items.BranchFailed(branch_id, LocalError.code, "an internal error; see the log")
+                tokens.BranchFailed(branch_id, LocalError.code, "an internal error; see the log")
             )
 
     async def _watch_commit(self, item_id: str, committed: Awaitable[contract.Committed]) -> None:

@@ -8,17 +8,11 @@ from collections.abc import Callable
 import structlog
 
 from agent.config import Settings, TurnScorerName
-from agent.engine.contract import (
-    Branch,
-    BranchDone,
-    BranchKind,
-    BranchRequest,
-    Conversation,
-    EngineInfo,
-)
+from agent.engine.branches import BranchDone, BranchKind, BranchRequest
+from agent.engine.contract import Branch, Conversation, EngineInfo
 from agent.errors import ConfigError, EngineError
 from agent.gateway.services import Services
-from agent.session.items import ScoreTurn
+from agent.session.outputs import ScoreTurn
 from agent.turns.hub import TurnHub
 
 log = structlog.get_logger(__name__)

@@ -3,48 +3,52 @@
 from __future__ import annotations
 
 from agent.engine import contract
-from agent.session import items
+from agent.engine import items as engine_items
+from agent.engine.branches import BranchKind, BranchRequest, Limits, Usage
+from agent.session import commands, tokens
 from agent.session.items import AudioPart, Item, TextPart
 
 _ROLES = {
-    "system": contract.Role.SYSTEM,
-    "user": contract.Role.USER,
-    "assistant": contract.Role.ASSISTANT,
+    "system": engine_items.Role.SYSTEM,
+    "user": engine_items.Role.USER,
+    "assistant": engine_items.Role.ASSISTANT,
 }
 
 _KINDS = {
-    items.BranchPurpose.ANSWER: contract.BranchKind.ANSWER,
-    items.BranchPurpose.TRANSCRIPT: contract.BranchKind.TRANSCRIPT,
+    commands.BranchPurpose.ANSWER: BranchKind.ANSWER,
+    commands.BranchPurpose.TRANSCRIPT: BranchKind.TRANSCRIPT,
     # Without an item it is one of the open utterance.
-    items.BranchPurpose.CAPTION: contract.BranchKind.TRANSCRIPT,
-    items.BranchPurpose.TRANSLATION: contract.BranchKind.TRANSLATION,
-    items.BranchPurpose.JUDGEMENT: contract.BranchKind.TRANSCRIPT,
+    commands.BranchPurpose.CAPTION: BranchKind.TRANSCRIPT,
+    commands.BranchPurpose.TRANSLATION: BranchKind.TRANSLATION,
+    commands.BranchPurpose.JUDGEMENT: BranchKind.TRANSCRIPT,
 }
 
-TRANSLATION_LIMITS = contract.Limits(max_output_tokens=1024, temperature=0.0)
+TRANSLATION_LIMITS = Limits(max_output_tokens=1024, temperature=0.0)
 """Half a minute of fast speech twice, in a language that takes many tokens; nothing to choose."""
 
 
-def engine_item(item: Item) -> contract.Item:
+def engine_item(item: Item) -> engine_items.Item:
     """A conversation item as the engine wants it."""
     if item.type == "function_call":
-        call = contract.ToolCall(item.call["call_id"], item.call["name"], item.call["arguments"])
-        return contract.Item(item.id, contract.Role.ASSISTANT, (call,))
+        call = engine_items.ToolCall(
+            item.call["call_id"], item.call["name"], item.call["arguments"]
+        )
+        return engine_items.Item(item.id, engine_items.Role.ASSISTANT, (call,))
     if item.type == "function_call_output":
-        result = contract.ToolResult(item.call["call_id"], item.call["output"])
-        return contract.Item(item.id, contract.Role.TOOL, (result,))
+        result = engine_items.ToolResult(item.call["call_id"], item.call["output"])
+        return engine_items.Item(item.id, engine_items.Role.TOOL, (result,))
     assert item.role is not None
     content = tuple(_engine_content(part) for part in item.parts)
-    return contract.Item(item.id, _ROLES[item.role], content)
+    return engine_items.Item(item.id, _ROLES[item.role], content)
 
 
-def _engine_content(part: TextPart | AudioPart) -> contract.Content:
+def _engine_content(part: TextPart | AudioPart) -> engine_items.Content:
     if isinstance(part, TextPart):
-        return contract.Text(part.text)
-    return contract.Speech(clips=part.clips, transcript=part.transcript)
+        return engine_items.Text(part.text)
+    return engine_items.Speech(clips=part.clips, transcript=part.transcript)
 
 
-def engine_settings(command: items.Configure) -> contract.ConversationSettings:
+def engine_settings(command: commands.Configure) -> contract.ConversationSettings:
     """What a conversation is answered with."""
     match command.truncation:
         case "auto":
@@ -63,8 +67,8 @@ def engine_settings(command: items.Configure) -> contract.ConversationSettings:
 
 
 def engine_request(
-    command: items.StartBranch, *, temperature: float, max_output_tokens: int
-) -> contract.BranchRequest:
+    command: commands.StartBranch, *, temperature: float, max_output_tokens: int
+) -> BranchRequest:
     """What to decode.
 
     Args:
@@ -77,26 +81,26 @@ def engine_request(
         context = tuple(
             entry if isinstance(entry, str) else engine_item(entry) for entry in command.context
         )
-    return contract.BranchRequest(
+    return BranchRequest(
         kind=_KINDS[command.purpose],
         item_id=command.item_id,
         instructions=command.instructions,
         context=context,
         include_open=command.include_open,
-        limits=contract.Limits(
+        limits=Limits(
             max_output_tokens=min(
                 command.max_output_tokens or max_output_tokens, max_output_tokens
             ),
             temperature=temperature,
         )
-        if command.purpose is not items.BranchPurpose.TRANSLATION
+        if command.purpose is not commands.BranchPurpose.TRANSLATION
         else TRANSLATION_LIMITS,
     )
 
 
-def session_usage(usage: contract.Usage) -> items.TokenUsage:
+def session_usage(usage: Usage) -> tokens.TokenUsage:
     """What a branch cost, in the session's words."""
-    return items.TokenUsage(
+    return tokens.TokenUsage(
         text_tokens=usage.text_tokens,
         audio_tokens=usage.audio_tokens,
         cached_tokens=usage.cached_tokens,

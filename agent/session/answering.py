@@ -13,11 +13,11 @@ from agent.protocol.config import AnyConfig, SessionConfig
 from agent.session import settings
 from agent.session.early import EarlyAnswers
 from agent.session.interruption import Overlap, Verdict, WordCheck, Words
-from agent.session.items import TokenEvent
 from agent.session.listening import Turn
 from agent.session.outbox import NewId, Outbox
 from agent.session.reports import report_turn
 from agent.session.responses import Response, ResponsePlan, Responses
+from agent.session.tokens import TokenEvent
 from agent.turns.backchannels import is_backchannel
 
 

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from agent.audio.pcm import AudioFormat, Samples
 from agent.errors import LocalError, RemoteError
 from agent.protocol.client_events import ClientEvent
-from agent.session.items import Output, TokenEvent
+from agent.session.outputs import Output
+from agent.session.tokens import TokenEvent
 
 
 class DrivenSession(Protocol):

@@ -9,9 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from agent.protocol import server_events
-from agent.session.items import BranchPurpose, TokenEvent
+from agent.session.commands import BranchPurpose
 from agent.session.outbox import NewId, Outbox
 from agent.session.passes import Pass, Passes
+from agent.session.tokens import TokenEvent
 from agent.turns.agreement import Agreement
 
 NEW_SPEECH_S = 0.8

@@ -10,16 +10,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from agent.session.items import (
-    BranchFailed,
-    BranchPurpose,
-    DropBranch,
-    EarlyAnswerReport,
-    EarlyOutcome,
-    StartBranch,
-    TokenEvent,
-)
+from agent.session.commands import BranchPurpose, DropBranch, StartBranch
 from agent.session.outbox import NewId, Outbox
+from agent.session.outputs import EarlyAnswerReport, EarlyOutcome
+from agent.session.tokens import BranchFailed, TokenEvent
 
 
 @dataclass(slots=True)

@@ -9,9 +9,10 @@ from agent.errors import InvalidEvent
 from agent.protocol import server_events
 from agent.protocol.client_events import ItemCreate, ItemTruncate
 from agent.protocol.items import WireReference, parse_input, parse_item
+from agent.session.commands import InsertItem, TruncateItem
 from agent.session.conversation import History
 from agent.session.created import ItemMaker
-from agent.session.items import AudioPart, InsertItem, Item, TextPart, TruncateItem
+from agent.session.items import AudioPart, Item, TextPart
 from agent.session.outbox import Outbox
 from agent.session.responses import Responses
 

@@ -14,16 +14,10 @@ import numpy as np
 from agent.audio.pcm import Samples
 from agent.config import TurnSettings
 from agent.protocol.config import SemanticVad, ServerVad
-from agent.session.items import (
-    BranchEnded,
-    BranchPurpose,
-    BranchText,
-    DropBranch,
-    ScoreTurn,
-    StartBranch,
-    TokenEvent,
-)
+from agent.session.commands import BranchPurpose, DropBranch, StartBranch
 from agent.session.outbox import NewId, Outbox
+from agent.session.outputs import ScoreTurn
+from agent.session.tokens import BranchEnded, BranchText, TokenEvent
 from agent.turns.endpointing import Eagerness, silence_needed_ms
 from agent.turns.evidence import Evidence, probability_of_end
 from agent.turns.scorers import TURN_SAMPLES

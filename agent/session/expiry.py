@@ -7,7 +7,7 @@ silence is not idle.
 from __future__ import annotations
 
 from agent.config import Limits
-from agent.session.items import Close
+from agent.session.outputs import Close
 
 
 class Expiry:

@@ -20,17 +20,10 @@ from dataclasses import dataclass, field
 from enum import Enum, auto
 
 from agent.config import InterruptionSettings
-from agent.session.items import (
-    BranchEnded,
-    BranchFailed,
-    BranchPurpose,
-    BranchText,
-    DropBranch,
-    StartBranch,
-    TokenEvent,
-)
+from agent.session.commands import BranchPurpose, DropBranch, StartBranch
 from agent.session.listening import Turn
 from agent.session.outbox import NewId, Outbox
+from agent.session.tokens import BranchEnded, BranchFailed, BranchText, TokenEvent
 
 # A shorter piece of speech is not worth recognising: it is half a word.
 FIRST_WORDS_AFTER_MS = 320

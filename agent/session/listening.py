@@ -21,10 +21,11 @@ from agent.config import VadSettings
 from agent.protocol import server_events
 from agent.protocol.config import SemanticVad, ServerVad
 from agent.session.captions import OpenTurn
+from agent.session.commands import Cut, Forget, Hear, Pause, Resume
 from agent.session.detection import vad_settings
 from agent.session.endpoint import Endpoint
-from agent.session.items import Cut, Forget, Hear, Pause, Resume, TokenEvent
 from agent.session.outbox import NewId, Outbox
+from agent.session.tokens import TokenEvent
 from agent.turns.machine import Action, Floor, next_state
 from agent.vad import segmenter as seg
 

@@ -5,14 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from agent.session.items import (
-    Close,
-    Command,
-    Output,
-    Report,
-    ScoreTurn,
-    Send,
-)
+from agent.session.commands import Command
+from agent.session.outputs import Close, Output, Report, ScoreTurn, Send
 
 NewId = Callable[[str], str]
 """Makes a new unique id from a prefix: `item`, `resp`, `branch`, …"""

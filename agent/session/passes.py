@@ -12,18 +12,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from agent.audio.pcm import SAMPLE_RATE_HZ
-from agent.session.items import (
-    BranchEnded,
-    BranchFailed,
-    BranchPurpose,
-    BranchText,
-    DropBranch,
-    PassOutcome,
-    PassReport,
-    StartBranch,
-    TokenEvent,
-)
+from agent.session.commands import BranchPurpose, DropBranch, StartBranch
 from agent.session.outbox import NewId, Outbox
+from agent.session.outputs import PassOutcome, PassReport
+from agent.session.tokens import BranchEnded, BranchFailed, BranchText, TokenEvent
 
 SLOW_PASS_S = 3.0
 """After a pass that took this long the engine rests as long again, after shorter ones for a

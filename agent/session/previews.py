@@ -11,9 +11,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from agent.session.items import BranchPurpose, BranchText, TokenEvent
+from agent.session.commands import BranchPurpose
 from agent.session.outbox import NewId, Outbox
 from agent.session.passes import Pass, Passes
+from agent.session.tokens import BranchText, TokenEvent
 from agent.turns.agreement import Agreement
 
 NEW_SPEECH_S = 1.2

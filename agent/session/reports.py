@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from agent.protocol import server_events
-from agent.session.items import TurnReport
 from agent.session.listening import SAMPLES_PER_MS, Turn
+from agent.session.outputs import TurnReport
 from agent.session.responses import Response
 
 

@@ -11,25 +11,20 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from agent.protocol import server_events
-from agent.session.conversation import History
-from agent.session.early import EarlyAnswer
-from agent.session.items import (
+from agent.session.commands import (
     AdoptBranch,
-    BranchEnded,
-    BranchFailed,
     BranchPurpose,
-    BranchText,
     DeleteItem,
     DropBranch,
     InsertItem,
-    Item,
     StartBranch,
-    TextPart,
-    TokenEvent,
-    TokenUsage,
 )
+from agent.session.conversation import History
+from agent.session.early import EarlyAnswer
+from agent.session.items import Item, TextPart
 from agent.session.listening import Turn
 from agent.session.outbox import NewId, Outbox
+from agent.session.tokens import BranchEnded, BranchFailed, BranchText, TokenEvent, TokenUsage
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from agent.audio.framing import FRAME_SAMPLES
 from agent.audio.pcm import SAMPLE_RATE_HZ, Samples
 from agent.config import VadSettings
-from agent.session.items import Cut, Forget, Hear
+from agent.session.commands import Cut, Forget, Hear
 from agent.session.listening import SAMPLES_PER_MS, Turn
 from agent.session.outbox import NewId, Outbox
 from agent.vad import segmenter as seg

@@ -39,23 +39,20 @@ from agent.protocol.config import AnyConfig, ResponseConfig, SessionConfig
 from agent.session import settings
 from agent.session.answering import Answering
 from agent.session.captions import Captions
+from agent.session.commands import Commit
 from agent.session.conversation import History
 from agent.session.created import ItemMaker
 from agent.session.editing import Editing
 from agent.session.endpoint import Endpoint
 from agent.session.expiry import Expiry
 from agent.session.idle import IdleTimeout
-from agent.session.items import (
-    AudioPart,
-    Commit,
-    Item,
-    Output,
-    TokenEvent,
-)
+from agent.session.items import AudioPart, Item
 from agent.session.listening import SAMPLES_PER_MS, Listening, Turn
 from agent.session.options import SessionOptions
 from agent.session.outbox import NewId, Outbox
+from agent.session.outputs import Output
 from agent.session.responses import ResponsePlan, Responses
+from agent.session.tokens import TokenEvent
 from agent.session.transcripts import Transcripts
 
 # As on the official server: less is more likely a slip than a turn.

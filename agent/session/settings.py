@@ -9,7 +9,7 @@ from agent.languages import parse_language
 from agent.protocol import server_events
 from agent.protocol.client_events import ClientEvent, ItemCreate, ItemTruncate, ResponseCreate
 from agent.protocol.config import AnyConfig, SessionConfig, TranscriptionConfig
-from agent.session.items import Configure
+from agent.session.commands import Configure
 from agent.session.options import SessionOptions
 
 TRANSCRIBED_ITEMS_KEPT = 16

@@ -10,19 +10,11 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from agent.protocol import server_events
+from agent.session.commands import BranchPurpose, DeleteItem, StartBranch
 from agent.session.conversation import History
-from agent.session.items import (
-    BranchEnded,
-    BranchFailed,
-    BranchPurpose,
-    BranchText,
-    DeleteItem,
-    Item,
-    StartBranch,
-    TextPart,
-    TokenEvent,
-)
+from agent.session.items import Item, TextPart
 from agent.session.outbox import NewId, Outbox
+from agent.session.tokens import BranchEnded, BranchFailed, BranchText, TokenEvent
 from agent.turns.agreement import Agreement
 
 

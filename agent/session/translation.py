@@ -21,27 +21,16 @@ from agent.errors import InvalidEvent, LimitExceeded, LocalError, RemoteError
 from agent.protocol import server_events
 from agent.protocol.client_events import ClientEvent, SessionClose, SessionUpdate
 from agent.protocol.translation import INPUT_FORMAT
+from agent.session.commands import BranchPurpose, Commit, Configure, DeleteItem, StartBranch
 from agent.session.expiry import Expiry
-from agent.session.items import (
-    BranchEnded,
-    BranchFailed,
-    BranchPurpose,
-    BranchText,
-    Close,
-    Commit,
-    Configure,
-    DeleteItem,
-    Output,
-    StartBranch,
-    TokenEvent,
-    TurnReport,
-)
 from agent.session.listening import SAMPLES_PER_MS, Turn
 from agent.session.outbox import NewId, Outbox
+from agent.session.outputs import Close, Output, TurnReport
 from agent.session.previews import Previews, Texts
 from agent.session.running_text import RunningText
 from agent.session.segments import Segments
 from agent.session.targets import NotTranslated, check_target, first_config
+from agent.session.tokens import BranchEnded, BranchFailed, BranchText, TokenEvent
 
 ELAPSED_STEP_MS = 200
 """`elapsed_ms` goes in steps of the protocol's translation frames."""

@@ -21,23 +21,14 @@ import numpy as np
 import torch
 from transformers import PreTrainedTokenizerFast
 
-from agent.engine.contract import (
-    BranchKind,
-    BranchRequest,
-    Conversation,
-    ConversationSettings,
-    Item,
-    Limits,
-    ProgressCallback,
-    Role,
-    Text,
-    TextDelta,
-)
+from agent.engine.branches import BranchKind, BranchRequest, Limits, TextDelta
+from agent.engine.contract import Conversation, ConversationSettings, ProgressCallback
 from agent.engine.gemma.building import build_workshop
 from agent.engine.gemma.checkpoint import Checkpoint
 from agent.engine.gemma.engine import GemmaEngine
 from agent.engine.gemma.options import GemmaOptions
 from agent.engine.gemma.workshop import Workshop
+from agent.engine.items import Item, Role, Text
 from agent.engine.process import SWITCH_INTERVAL_S
 from scripts.engine_bench.shapes import MEL, RATE_HZ, Samples, noise, random_model
 from tests.helpers.tiny_gemma import CHAT_TEMPLATE, tiny_tokenizer

@@ -22,7 +22,7 @@ from agent.audio.pcm import SAMPLE_RATE_HZ, Samples, encode_pcm16
 from agent.client.player import PIECE_S
 from agent.config import Limits, Settings, VadSettings
 from agent.protocol.config import SessionConfig
-from agent.session import items
+from agent.session import commands, outputs, tokens
 from agent.session.session import Session, SessionOptions
 from agent.vad.hub import VadHub
 from agent.vad.scorers import Probabilities, make_scorer
@@ -102,17 +102,19 @@ class _Run:
     def _take_output(self, now: float) -> None:
         for output in self._session.take_output():
             match output:
-                case items.Send(event=event):
+                case outputs.Send(event=event):
                     self._seen.take(event, now)
-                case items.Hear(samples=samples):
+                case commands.Hear(samples=samples):
                     self._open_clip = np.concatenate((self._open_clip, samples))
-                case items.Cut(keep_samples=keep_samples):
+                case commands.Cut(keep_samples=keep_samples):
                     self._open_clip = self._open_clip[keep_samples:]
-                case items.Forget() | items.Commit():
+                case commands.Forget() | commands.Commit():
                     self._open_clip = self._open_clip[:0]
-                case items.ScoreTurn(number=number, samples=samples):
+                case outputs.ScoreTurn(number=number, samples=samples):
                     self._judge_sound(number, samples, now)
-                case items.StartBranch(purpose=items.BranchPurpose.JUDGEMENT, branch_id=branch_id):
+                case commands.StartBranch(
+                    purpose=commands.BranchPurpose.JUDGEMENT, branch_id=branch_id
+                ):
                     self._judge_words(branch_id, now)
 
     def _judge_sound(self, number: int, samples: Samples, now: float) -> None:
@@ -128,8 +130,8 @@ class _Run:
         words = self._judge.words(self._open_clip)
 
         def deliver(at: float) -> None:
-            self._session.receive_tokens(items.BranchText(branch_id, words), at)
-            ended = items.BranchEnded(branch_id, complete=True, usage=items.TokenUsage())
+            self._session.receive_tokens(tokens.BranchText(branch_id, words), at)
+            ended = tokens.BranchEnded(branch_id, complete=True, usage=tokens.TokenUsage())
             self._session.receive_tokens(ended, at)
 
         self._judged.append((now + WORDS_JUDGED_AFTER_S, deliver))

@@ -13,14 +13,8 @@ import numpy as np
 import torch
 
 from agent.audio.pcm import Encoding, decode
-from agent.engine.contract import (
-    Branch,
-    BranchDone,
-    BranchRequest,
-    ProgressCallback,
-    TextDelta,
-    Usage,
-)
+from agent.engine.branches import BranchDone, BranchRequest, TextDelta, Usage
+from agent.engine.contract import Branch, ProgressCallback
 from agent.engine.gemma.checkpoint import Checkpoint, open_checkpoint
 from agent.engine.gemma.conversation import GemmaConversation
 from agent.engine.gemma.decoding import Decoding

@@ -2,8 +2,9 @@
 
 from hypothesis import strategies as st
 
-from agent.engine.contract import ConversationSettings, Role, Text
+from agent.engine.contract import ConversationSettings
 from agent.engine.gemma.prompts import ClipRef, PromptItem, PromptRenderer, SoftToken
+from agent.engine.items import Role, Text
 from tests.helpers.gemma_chat import clip_samples, published_checkpoint
 
 CHECKPOINT = published_checkpoint()

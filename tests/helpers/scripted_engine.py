@@ -31,28 +31,26 @@ from typing import Any
 
 import numpy as np
 
-from agent.audio.pcm import Encoding, decode
-from agent.engine.contract import (
-    Branch,
+from agent.audio.pcm import Encoding, Samples, decode
+from agent.engine.branches import (
     BranchDone,
     BranchKind,
     BranchRequest,
+    FinishReason,
+    TextDelta,
+    Usage,
+)
+from agent.engine.contract import (
+    Branch,
     Committed,
     Conversation,
     ConversationSettings,
     Engine,
     EngineInfo,
-    FinishReason,
-    Item,
     ProgressCallback,
-    Role,
-    Samples,
-    Speech,
-    Text,
-    TextDelta,
-    Usage,
 )
 from agent.engine.history import History, answer_item
+from agent.engine.items import Item, Role, Speech, Text
 from agent.engine.stream import BranchStream
 from agent.engine.utterance import Utterance
 from agent.errors import EngineError

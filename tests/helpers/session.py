@@ -17,24 +17,19 @@ from agent.config import InterruptionSettings, Limits, TurnSettings, VadSettings
 from agent.errors import InvalidEvent
 from agent.protocol.client_events import InputAudioAppend, RefusedEvent, parse
 from agent.protocol.config import SessionConfig, TranscriptionConfig
-from agent.session.items import (
-    BranchEnded,
-    BranchFailed,
-    BranchPurpose,
-    BranchText,
+from agent.session.commands import BranchPurpose, Command, StartBranch
+from agent.session.options import SessionOptions
+from agent.session.outputs import (
     Close,
-    Command,
     EarlyAnswerReport,
     Output,
     PassReport,
     ScoreTurn,
     Send,
-    StartBranch,
-    TokenUsage,
     TurnReport,
 )
-from agent.session.options import SessionOptions
 from agent.session.session import Session
+from agent.session.tokens import BranchEnded, BranchFailed, BranchText, TokenUsage
 
 FRAME_MS = 32
 

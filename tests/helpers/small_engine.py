@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 
-from agent.engine.contract import Samples
+from agent.audio.pcm import Samples
 from agent.engine.small.language_model import Generated, Sampling
 from agent.engine.small.prompt import Message
 from agent.engine.small.recogniser import Heard

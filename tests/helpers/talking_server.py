@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 from agent.config import ScorerName, Settings
-from agent.engine.contract import Item, Role
+from agent.engine.items import Item, Role
 from agent.gateway.driver import SessionDriver
 from agent.gateway.services import Services, SessionQuery
 from agent.gateway.sessions import Driver

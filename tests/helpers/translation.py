@@ -13,11 +13,7 @@ from pydantic import ConfigDict, TypeAdapter
 from agent.audio.framing import FRAME_SAMPLES
 from agent.config import Limits, VadSettings
 from agent.protocol.client_events import TRANSLATION_EVENTS, RefusedEvent, parse
-from agent.session.items import (
-    BranchEnded,
-    BranchFailed,
-    BranchText,
-    Close,
+from agent.session.commands import (
     Command,
     Commit,
     Configure,
@@ -26,12 +22,10 @@ from agent.session.items import (
     DropBranch,
     Forget,
     Hear,
-    PassReport,
-    Send,
     StartBranch,
-    TokenUsage,
-    TurnReport,
 )
+from agent.session.outputs import Close, PassReport, Send, TurnReport
+from agent.session.tokens import BranchEnded, BranchFailed, BranchText, TokenUsage
 from agent.session.translation import TranslationOptions, TranslationSession
 from tests.helpers.session import FRAME_MS, counting_ids
 

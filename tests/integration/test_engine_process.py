@@ -20,20 +20,10 @@ import pytest
 import uvloop
 
 from agent.config import EngineProcessSettings
+from agent.engine.branches import BranchDone, BranchKind, BranchRequest, FinishReason, TextDelta
 from agent.engine.child import EngineSpec
-from agent.engine.contract import (
-    Branch,
-    BranchDone,
-    BranchKind,
-    BranchRequest,
-    Conversation,
-    ConversationSettings,
-    FinishReason,
-    Item,
-    Role,
-    Text,
-    TextDelta,
-)
+from agent.engine.contract import Branch, Conversation, ConversationSettings
+from agent.engine.items import Item, Role, Text
 from agent.engine.supervisor import EngineState, EngineSupervisor
 from agent.errors import ClipTooLong, EngineError, EngineFailed, EngineUnavailable
 from tests.helpers.scripted_engine import FACTORY, INFO, spoken

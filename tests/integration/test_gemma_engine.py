@@ -17,20 +17,10 @@ pytest.importorskip("transformers")
 
 from agent.audio.pcm import encode_pcm16
 from agent.config import EngineName, EngineProcessSettings, Settings
-from agent.engine.contract import (
-    Branch,
-    BranchDone,
-    BranchKind,
-    BranchRequest,
-    Conversation,
-    ConversationSettings,
-    Item,
-    Limits,
-    Role,
-    Speech,
-    TextDelta,
-)
+from agent.engine.branches import BranchDone, BranchKind, BranchRequest, Limits, TextDelta
+from agent.engine.contract import Branch, Conversation, ConversationSettings
 from agent.engine.factory import select_engine
+from agent.engine.items import Item, Role, Speech
 from agent.engine.supervisor import EngineState, EngineSupervisor
 from agent.errors import EngineUnavailable, ModelStoreError, Unsupported
 from tests.helpers.gemma_engine import noise, tiny_folder

@@ -12,22 +12,12 @@ import numpy as np
 import pytest
 import pytest_asyncio
 
+from agent.audio.pcm import Samples
 from agent.config import Settings
-from agent.engine.contract import (
-    Branch,
-    BranchDone,
-    BranchKind,
-    BranchRequest,
-    Conversation,
-    ConversationSettings,
-    FinishReason,
-    Item,
-    Limits,
-    Role,
-    Samples,
-    Text,
-)
+from agent.engine.branches import BranchDone, BranchKind, BranchRequest, FinishReason, Limits
+from agent.engine.contract import Branch, Conversation, ConversationSettings
 from agent.engine.factory import small_spec
+from agent.engine.items import Item, Role, Text
 from agent.engine.small import SmallEngine, SmallOptions
 from agent.engine.supervisor import EngineState, EngineSupervisor
 from agent.errors import EngineError, EngineUnavailable

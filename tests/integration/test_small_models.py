@@ -11,8 +11,8 @@ from itertools import cycle
 import numpy as np
 import pytest
 
+from agent.audio.pcm import Samples
 from agent.config import Settings
-from agent.engine.contract import Samples
 from agent.engine.factory import small_spec
 from agent.engine.small.language_model import LanguageModel, Sampling
 from agent.engine.small.recogniser import Recogniser

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from agent.engine.contract import Item, Role
+from agent.engine.items import Item, Role
 
 MOST_SHARE = 0.75
 """Of the context that turns which are over may take; the rest is for the present one."""

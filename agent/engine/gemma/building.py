@@ -11,7 +11,7 @@ import numpy as np
 import structlog
 import torch
 
-from agent.engine.contract import ConversationSettings, ProgressCallback, Role
+from agent.engine.contract import ConversationSettings, ProgressCallback
 from agent.engine.gemma.checkpoint import Checkpoint
 from agent.engine.gemma.detokenise import Vocabulary
 from agent.engine.gemma.device import Device
@@ -27,6 +27,7 @@ from agent.engine.gemma.scheduler import Command, Scheduler
 from agent.engine.gemma.sounds import SoftStore
 from agent.engine.gemma.text_weights import TextWeights
 from agent.engine.gemma.workshop import Workshop
+from agent.engine.items import Role
 
 log = structlog.get_logger(__name__)
 

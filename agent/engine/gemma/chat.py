@@ -17,7 +17,7 @@ from typing import Any
 
 from jinja2 import TemplateError
 
-from agent.engine.contract import Item, Role, Speech, Text, ToolCall, ToolResult
+from agent.engine.items import Item, Role, Speech, Text, ToolCall, ToolResult
 from agent.errors import TemplateFailed, Unsupported
 
 Message = dict[str, Any]

@@ -9,28 +9,16 @@ from dataclasses import replace
 from functools import partial
 from time import perf_counter
 
-from agent.audio.pcm import encode_pcm16
-from agent.engine.contract import (
-    SAMPLE_RATE_HZ,
-    Branch,
-    BranchKind,
-    BranchPiece,
-    BranchRequest,
-    Committed,
-    Conversation,
-    ConversationSettings,
-    Item,
-    Role,
-    Samples,
-    Speech,
-    TextDelta,
-)
+from agent.audio.pcm import SAMPLE_RATE_HZ, Samples, encode_pcm16
+from agent.engine.branches import BranchKind, BranchPiece, BranchRequest, TextDelta
+from agent.engine.contract import Branch, Committed, Conversation, ConversationSettings
 from agent.engine.gemma.decoding import Asked, Tell
 from agent.engine.gemma.dialogue import Dialogue
 from agent.engine.gemma.prompts import language_name
 from agent.engine.gemma.scheduler import Scheduler
 from agent.engine.gemma.two_texts import TwoTexts
 from agent.engine.history import History, answer_item
+from agent.engine.items import Item, Role, Speech
 from agent.engine.stream import BranchStream
 from agent.engine.utterance import ClipLengths
 from agent.errors import EngineError, EngineUnavailable

@@ -8,14 +8,7 @@ from time import perf_counter
 
 import structlog
 
-from agent.engine.contract import (
-    BranchDone,
-    BranchPiece,
-    FinishReason,
-    Limits,
-    TextDelta,
-    Usage,
-)
+from agent.engine.branches import BranchDone, BranchPiece, FinishReason, Limits, TextDelta, Usage
 from agent.engine.gemma.budget import Absent
 from agent.engine.gemma.detokenise import Detokeniser
 from agent.engine.gemma.residency import Resident

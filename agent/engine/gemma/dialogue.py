@@ -8,16 +8,8 @@ from functools import partial
 
 import structlog
 
-from agent.engine.contract import (
-    BranchDone,
-    BranchRequest,
-    Committed,
-    ConversationSettings,
-    FinishReason,
-    Item,
-    TextDelta,
-    Usage,
-)
+from agent.engine.branches import BranchDone, BranchRequest, FinishReason, TextDelta, Usage
+from agent.engine.contract import Committed, ConversationSettings
 from agent.engine.gemma.budget import Absent
 from agent.engine.gemma.decoding import Asked, Decoding, check_fits
 from agent.engine.gemma.folding import Folding
@@ -27,6 +19,7 @@ from agent.engine.gemma.residency import Resident, Token
 from agent.engine.gemma.rows import Row
 from agent.engine.gemma.sounds import Sound
 from agent.engine.gemma.workshop import Script, Workshop
+from agent.engine.items import Item
 from agent.errors import EngineBusy, EngineError
 
 log = structlog.get_logger(__name__)

@@ -10,13 +10,7 @@ from typing import Any
 
 import torch
 
-from agent.engine.contract import (
-    ConversationSettings,
-    Engine,
-    EngineInfo,
-    Item,
-    ProgressCallback,
-)
+from agent.engine.contract import ConversationSettings, Engine, EngineInfo, ProgressCallback
 from agent.engine.cores import usable_cores
 from agent.engine.gemma.building import build_workshop, timed
 from agent.engine.gemma.checkpoint import open_checkpoint
@@ -25,6 +19,7 @@ from agent.engine.gemma.dialogue import Dialogue
 from agent.engine.gemma.options import GemmaOptions
 from agent.engine.gemma.scheduler import Command
 from agent.engine.gemma.workshop import Workshop
+from agent.engine.items import Item
 from agent.engine.process import leave
 from agent.errors import EngineBusy, EngineUnavailable
 

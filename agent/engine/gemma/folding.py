@@ -10,7 +10,7 @@ from time import perf_counter
 
 import structlog
 
-from agent.engine.contract import BranchDone, BranchPiece, TextDelta
+from agent.engine.branches import BranchDone, BranchPiece, TextDelta
 from agent.engine.gemma.decoding import Asked
 from agent.engine.gemma.record import Record
 from agent.engine.gemma.rows import Row

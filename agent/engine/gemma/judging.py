@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 
-from agent.engine.contract import FinishReason
+from agent.engine.branches import FinishReason
 from agent.engine.gemma.budget import Absent
 from agent.engine.gemma.decoding import Asked, Decoding
 from agent.engine.gemma.prompts import NO, YES

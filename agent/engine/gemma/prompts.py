@@ -13,9 +13,10 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from agent.engine.contract import ConversationSettings, Role, Text
+from agent.engine.contract import ConversationSettings
 from agent.engine.gemma.chat import ChatTemplate, ClipRef, PromptItem
 from agent.engine.gemma.checkpoint import Checkpoint
+from agent.engine.items import Role, Text
 from agent.errors import ModelStoreError, TemplateFailed, Unsupported
 from agent.languages import find_language
 

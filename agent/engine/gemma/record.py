@@ -7,16 +7,8 @@ from dataclasses import dataclass, replace
 
 import structlog
 
-from agent.engine.contract import (
-    BranchKind,
-    BranchRequest,
-    ConversationSettings,
-    Item,
-    Role,
-    Speech,
-    Text,
-    Truncation,
-)
+from agent.engine.branches import BranchKind, BranchRequest
+from agent.engine.contract import ConversationSettings, Truncation
 from agent.engine.gemma.budget import LEFT_SHARE, MOST_SHARE, Absent, first_kept, turn_starts
 from agent.engine.gemma.prompts import Answer, PromptItem, Transcript, Translation, TurnEnd
 from agent.engine.gemma.sounds import Sound
@@ -28,6 +20,7 @@ from agent.engine.gemma.summary import (
     turns_to_fold,
 )
 from agent.engine.gemma.workshop import Script, Scripts, Workshop, clip_of, spoken
+from agent.engine.items import Item, Role, Speech, Text
 from agent.errors import EngineError
 
 log = structlog.get_logger(__name__)

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from agent.engine.contract import Limits
+from agent.engine.branches import Limits
 
 CANDIDATES = 256
 """Rows with a small top-k look at this many best tokens; more than top-k, for ties."""

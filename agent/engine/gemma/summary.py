@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from agent.engine.contract import ConversationSettings, Item, Limits
+from agent.engine.branches import Limits
+from agent.engine.contract import ConversationSettings
+from agent.engine.items import Item
 
 SUMMARISE_SHARE = 0.6
 """Of the context that turns may take before a summary of the oldest is written; before turns

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import re
 
-from agent.engine.contract import TextDelta
+from agent.engine.branches import TextDelta
 
 
 class TwoTexts:

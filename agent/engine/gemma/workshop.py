@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from agent.audio.mel import MelParameters
-from agent.engine.contract import ConversationSettings, Role
+from agent.engine.contract import ConversationSettings
 from agent.engine.gemma.detokenise import Vocabulary
 from agent.engine.gemma.device import Device
 from agent.engine.gemma.prompts import (
@@ -20,6 +20,7 @@ from agent.engine.gemma.residency import Residency, Token
 from agent.engine.gemma.sampling import SamplingParameters
 from agent.engine.gemma.scheduler import Scheduler
 from agent.engine.gemma.sounds import Sound
+from agent.engine.items import Role
 from agent.errors import EngineError
 
 _CHARACTERS_PER_TOKEN = 3

@@ -9,17 +9,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from threading import Event
 
-from agent.engine.contract import (
-    BranchDone,
-    FinishReason,
-    Item,
-    Limits,
-    Role,
-    Speech,
-    TextDelta,
-    Truncation,
-    Usage,
-)
+from agent.engine.branches import BranchDone, FinishReason, Limits, TextDelta, Usage
+from agent.engine.contract import Truncation
+from agent.engine.items import Item, Role, Speech
 from agent.engine.small.language_model import Generated, LanguageModel, Sampling
 from agent.engine.small.listening import Words
 from agent.engine.small.prompt import Message, build_messages, fit

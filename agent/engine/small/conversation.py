@@ -9,24 +9,18 @@ from typing import Any
 
 import structlog
 
-from agent.audio.pcm import Encoding, decode
-from agent.engine.contract import (
-    Branch,
+from agent.audio.pcm import Encoding, Samples, decode
+from agent.engine.branches import (
     BranchDone,
     BranchKind,
     BranchRequest,
-    Committed,
-    Conversation,
-    ConversationSettings,
     FinishReason,
-    Item,
-    Role,
-    Samples,
-    Speech,
     TextDelta,
     Usage,
 )
+from agent.engine.contract import Branch, Committed, Conversation, ConversationSettings
 from agent.engine.history import History, answer_item
+from agent.engine.items import Item, Role, Speech
 from agent.engine.small.answers import Answers, Question
 from agent.engine.small.listening import Listening, Words
 from agent.engine.small.options import TRANSLATION_TARGETS

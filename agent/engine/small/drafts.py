@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from agent.engine.contract import SAMPLE_RATE_HZ
+from agent.audio.pcm import SAMPLE_RATE_HZ
 from agent.engine.small.recogniser import Heard, Segment
 
 # Of less there is nothing to gain, and a short beginning is misheard more often.

@@ -10,15 +10,10 @@ from pathlib import Path
 import numpy as np
 import structlog
 
-from agent.engine.contract import (
-    SAMPLE_RATE_HZ,
-    ConversationSettings,
-    Engine,
-    EngineInfo,
-    Item,
-    ProgressCallback,
-)
+from agent.audio.pcm import SAMPLE_RATE_HZ
+from agent.engine.contract import ConversationSettings, Engine, EngineInfo, ProgressCallback
 from agent.engine.cores import usable_cores
+from agent.engine.items import Item
 from agent.engine.small.answers import Answers
 from agent.engine.small.conversation import SmallConversation
 from agent.engine.small.language_model import LanguageModel, Sampling

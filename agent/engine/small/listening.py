@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
-from agent.engine.contract import Samples
+from agent.audio.pcm import Samples
 from agent.engine.small.drafts import Drafts
 from agent.engine.small.recogniser import Heard
 from agent.engine.small.recognition import Recognition, RecognitionQueue, Speaker, Urgency

@@ -5,16 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from agent.engine.contract import (
-    Content,
-    Item,
-    Role,
-    Speech,
-    Text,
-    ToolCall,
-    ToolResult,
-    Truncation,
-)
+from agent.engine.contract import Truncation
+from agent.engine.items import Content, Item, Role, Speech, Text, ToolCall, ToolResult
 from agent.errors import ContextOverflow
 
 Message = dict[str, str]

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from agent.engine.contract import SAMPLE_RATE_HZ, Samples
+from agent.audio.pcm import SAMPLE_RATE_HZ, Samples
 from agent.errors import EngineError, Unsupported
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from typing import Protocol
 
 import structlog
 
-from agent.engine.contract import SAMPLE_RATE_HZ, Samples
+from agent.audio.pcm import SAMPLE_RATE_HZ, Samples
 from agent.engine.small.recogniser import Heard
 from agent.errors import EngineError
 

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from agent.engine.contract import Item, Role, Text, ToolCall
 from agent.engine.history import History, answer_item
+from agent.engine.items import Item, Role, Text, ToolCall
 
 
 def item(item_id: str, *texts: str) -> Item:

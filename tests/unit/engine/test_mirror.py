@@ -26,7 +26,8 @@ from agent.engine.calls import (
     Resume,
     Truncate,
 )
-from agent.engine.contract import ConversationSettings, Item, Role, Speech, Text
+from agent.engine.contract import ConversationSettings
+from agent.engine.items import Item, Role, Speech, Text
 from agent.engine.mirror import Mirror
 from agent.errors import ClipTooLong
 

@@ -8,19 +8,9 @@ from collections.abc import AsyncIterator
 import pytest
 
 from agent.engine import calls, wire
-from agent.engine.contract import (
-    BranchKind,
-    BranchRequest,
-    Committed,
-    Conversation,
-    ConversationSettings,
-    Item,
-    ProgressCallback,
-    Role,
-    Text,
-    TextDelta,
-    Usage,
-)
+from agent.engine.branches import BranchKind, BranchRequest, TextDelta, Usage
+from agent.engine.contract import Committed, Conversation, ConversationSettings, ProgressCallback
+from agent.engine.items import Item, Role, Text
 from agent.engine.process import EngineServer
 from agent.errors import EngineBusy, EngineError
 from tests.helpers.scripted_engine import ScriptedConversation, ScriptedEngine, spoken

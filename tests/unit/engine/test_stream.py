@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from agent.engine.contract import BranchDone, FinishReason, TextDelta, Usage
+from agent.engine.branches import BranchDone, FinishReason, TextDelta, Usage
 from agent.engine.stream import BranchStream
 from agent.errors import EngineError
 

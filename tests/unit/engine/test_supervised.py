@@ -8,19 +8,16 @@ import numpy as np
 import pytest
 
 from agent.engine import calls, wire
-from agent.engine.contract import (
+from agent.engine.branches import (
     BranchDone,
     BranchKind,
     BranchRequest,
-    Committed,
-    ConversationSettings,
     FinishReason,
-    Item,
-    Role,
-    Text,
     TextDelta,
     Usage,
 )
+from agent.engine.contract import Committed, ConversationSettings
+from agent.engine.items import Item, Role, Text
 from agent.engine.supervised import SupervisedConversation
 from agent.errors import EngineError, EngineUnavailable
 

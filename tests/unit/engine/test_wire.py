@@ -9,23 +9,17 @@ import numpy as np
 import pytest
 
 from agent.engine import calls, wire
-from agent.engine.contract import (
+from agent.engine.branches import (
     BranchDone,
     BranchKind,
     BranchRequest,
-    Committed,
-    ConversationSettings,
     FinishReason,
-    Item,
     Limits,
-    Role,
-    Speech,
-    Text,
     TextDelta,
-    ToolCall,
-    ToolResult,
     Usage,
 )
+from agent.engine.contract import Committed, ConversationSettings
+from agent.engine.items import Item, Role, Speech, Text, ToolCall, ToolResult
 from agent.errors import ContextOverflow, EngineUnavailable
 
 ITEM = Item(

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from agent.config import EngineName, Settings, TurnScorerName, TurnSettings
-from agent.engine.contract import BranchKind, ConversationSettings, EngineHealth, EngineInfo
+from agent.engine.branches import BranchKind
+from agent.engine.contract import ConversationSettings, EngineHealth, EngineInfo
 from agent.errors import ConfigError, EngineUnavailable
 from agent.gateway.pauses import (
     ModelJudge,
@@ -21,7 +22,7 @@ from agent.gateway.pauses import (
 )
 from agent.gateway.services import Services
 from agent.metrics import Metrics
-from agent.session.items import ScoreTurn
+from agent.session.outputs import ScoreTurn
 from tests.helpers.scripted_engine import ScriptedEngine, spoken
 
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agent.session.items import BranchPurpose, Commit, DropBranch, Forget
+from agent.session.commands import BranchPurpose, Commit, DropBranch, Forget
 from tests.helpers.session import SessionDriver, only, types
 
 CAPTION, TRANSCRIPT = BranchPurpose.CAPTION, BranchPurpose.TRANSCRIPT

@@ -6,15 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agent.session.items import (
-    AdoptBranch,
-    Commit,
-    DropBranch,
-    EarlyAnswerReport,
-    EarlyOutcome,
-    Pause,
-    StartBranch,
-)
+from agent.session.commands import AdoptBranch, Commit, DropBranch, Pause, StartBranch
+from agent.session.outputs import EarlyAnswerReport, EarlyOutcome
 from tests.helpers.session import SessionDriver, only, types
 
 MS_PER_FRAME = 32

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.config import TurnSettings
-from agent.session.items import BranchPurpose, Commit, DropBranch, StartBranch
+from agent.session.commands import BranchPurpose, Commit, DropBranch, StartBranch
 from agent.turns.endpointing import LIMIT_MS, UNKNOWN_MS
 from agent.turns.scorers import TURN_SAMPLES
 from tests.helpers.session import FRAME_MS, SessionDriver, types

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from agent.session.items import Commit, Hear
+from agent.session.commands import Commit, Hear
 from tests.helpers.session import SessionDriver, only, types
 
 IDLE = {"audio": {"input": {"turn_detection": {"type": "server_vad", "idle_timeout_ms": 5_000}}}}

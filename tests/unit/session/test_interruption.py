@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent.config import InterruptionSettings
-from agent.session.items import (
+from agent.session.commands import (
     AdoptBranch,
     BranchPurpose,
     Commit,

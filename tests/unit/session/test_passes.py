@@ -7,19 +7,11 @@ import itertools
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.session.items import (
-    BranchEnded,
-    BranchFailed,
-    BranchPurpose,
-    BranchText,
-    DropBranch,
-    PassOutcome,
-    PassReport,
-    StartBranch,
-    TokenUsage,
-)
+from agent.session.commands import BranchPurpose, DropBranch, StartBranch
 from agent.session.outbox import Outbox
+from agent.session.outputs import PassOutcome, PassReport
 from agent.session.passes import SLOW_PASS_S, Pass, Passes
+from agent.session.tokens import BranchEnded, BranchFailed, BranchText, TokenUsage
 
 SECOND = 16_000
 

@@ -7,8 +7,9 @@ import itertools
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agent.session.items import BranchFailed, StartBranch
+from agent.session.commands import StartBranch
 from agent.session.passes import SLOW_PASS_S
+from agent.session.tokens import BranchFailed
 from tests.helpers.translation import TranslationDriver, update
 
 SOURCE = {"input": {"transcription": {"model": "any"}}}

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from agent.config import VadSettings
 from agent.engine.contract import MAX_CLIP_SAMPLES
-from agent.session.items import Cut, Forget, Hear
+from agent.session.commands import Cut, Forget, Hear
 from agent.session.listening import Turn
 from agent.session.outbox import Outbox
 from agent.session.segments import (

@@ -11,11 +11,11 @@ from openai.types.realtime import RealtimeResponseUsage
 
 from agent.audio.pcm import encode_pcm16
 from agent.config import Limits, VadSettings
-from agent.engine.contract import Truncation, Usage
+from agent.engine.branches import Usage
+from agent.engine.contract import Truncation
 from agent.gateway.translate import engine_settings, session_usage
-from agent.session.items import (
+from agent.session.commands import (
     AdoptBranch,
-    AudioPart,
     BranchPurpose,
     Commit,
     Configure,
@@ -29,6 +29,7 @@ from agent.session.items import (
     Resume,
     TruncateItem,
 )
+from agent.session.items import AudioPart
 from tests.helpers.session import USAGE, SessionDriver, only, types
 
 MANUAL = {"audio": {"input": {"turn_detection": None}}}

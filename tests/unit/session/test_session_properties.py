@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from agent.config import Limits, VadSettings
-from agent.session.items import (
+from agent.session.commands import (
     AdoptBranch,
     BranchPurpose,
     Commit,
@@ -27,10 +27,10 @@ from agent.session.items import (
     Hear,
     InsertItem,
     Resume,
-    Send,
     StartBranch,
     TruncateItem,
 )
+from agent.session.outputs import Send
 from tests.helpers.session import SessionDriver
 
 MAX_ITEMS = 4

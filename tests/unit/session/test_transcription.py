@@ -8,7 +8,7 @@ from openai.types.realtime.realtime_transcription_session_create_response import
 )
 
 from agent.config import Limits
-from agent.session.items import BranchPurpose, Commit, Configure, DeleteItem, StartBranch
+from agent.session.commands import BranchPurpose, Commit, Configure, DeleteItem, StartBranch
 from agent.session.settings import TRANSCRIBED_ITEMS_KEPT
 from tests.helpers.session import SessionDriver, only, types
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from agent.config import Limits
-from agent.session.items import DeleteItem, StartBranch
+from agent.session.commands import DeleteItem, StartBranch
 from tests.helpers.session import only, types
 from tests.helpers.translation import CLOSE, TranslationDriver, update
 

@@ -7,8 +7,8 @@ import itertools
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.engine.contract import Item, Role
 from agent.engine.gemma.budget import first_kept, turn_starts
+from agent.engine.items import Item, Role
 
 TURNS = st.lists(st.integers(1, 60), max_size=60)
 

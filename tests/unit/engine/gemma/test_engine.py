@@ -13,19 +13,9 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
 from agent.audio.pcm import encode_pcm16  # noqa: E402
-from agent.engine.contract import (  # noqa: E402
-    BranchKind,
-    BranchRequest,
-    Conversation,
-    ConversationSettings,
-    FinishReason,
-    Item,
-    Limits,
-    Role,
-    Speech,
-    Text,
-    Truncation,
-)
+from agent.engine.branches import BranchKind, BranchRequest, FinishReason, Limits  # noqa: E402
+from agent.engine.contract import Conversation, ConversationSettings, Truncation  # noqa: E402
+from agent.engine.items import Item, Role, Speech, Text  # noqa: E402
 from agent.errors import ContextOverflow  # noqa: E402
 from tests.helpers.gemma_engine import (  # noqa: E402
     Answer,

@@ -14,15 +14,8 @@ import pytest
 pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
-from agent.engine.contract import (
-    Branch,
-    BranchKind,
-    BranchRequest,
-    Conversation,
-    ConversationSettings,
-    Limits,
-    TextDelta,
-)
+from agent.engine.branches import BranchKind, BranchRequest, Limits, TextDelta
+from agent.engine.contract import Branch, Conversation, ConversationSettings
 from tests.helpers.gemma_engine import ManualEngine, read
 
 DATA = Path(__file__).resolve().parents[3] / "data"

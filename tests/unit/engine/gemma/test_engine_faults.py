@@ -13,19 +13,10 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
 from agent.audio.pcm import encode_pcm16  # noqa: E402
-from agent.engine.contract import (  # noqa: E402
-    BranchKind,
-    BranchRequest,
-    Conversation,
-    ConversationSettings,
-    FinishReason,
-    Item,
-    Limits,
-    Role,
-    Speech,
-    Text,
-)
+from agent.engine.branches import BranchKind, BranchRequest, FinishReason, Limits  # noqa: E402
+from agent.engine.contract import Conversation, ConversationSettings  # noqa: E402
 from agent.engine.gemma.prompts import PromptRenderer  # noqa: E402
+from agent.engine.items import Item, Role, Speech, Text  # noqa: E402
 from agent.errors import (  # noqa: E402
     ClipTooLong,
     ContextOverflow,

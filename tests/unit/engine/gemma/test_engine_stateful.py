@@ -22,18 +22,9 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
 from agent.audio.pcm import encode_pcm16  # noqa: E402
-from agent.engine.contract import (  # noqa: E402
-    Branch,
-    BranchKind,
-    BranchRequest,
-    Conversation,
-    ConversationSettings,
-    FinishReason,
-    Item,
-    Limits,
-    Role,
-    Text,
-)
+from agent.engine.branches import BranchKind, BranchRequest, FinishReason, Limits  # noqa: E402
+from agent.engine.contract import Branch, Conversation, ConversationSettings  # noqa: E402
+from agent.engine.items import Item, Role, Text  # noqa: E402
 from agent.engine.stream import BranchStream  # noqa: E402
 from tests.helpers.gemma_engine import (  # noqa: E402
     ManualEngine,

@@ -13,18 +13,11 @@ pytest.importorskip("transformers")
 import torch
 
 from agent.audio.pcm import encode_pcm16
-from agent.engine.contract import (
-    BranchKind,
-    BranchRequest,
-    ConversationSettings,
-    FinishReason,
-    Item,
-    Limits,
-    Role,
-    Text,
-)
+from agent.engine.branches import BranchKind, BranchRequest, FinishReason, Limits
+from agent.engine.contract import ConversationSettings
 from agent.engine.gemma.judging import probability_of_yes
 from agent.engine.gemma.prompts import NO, YES
+from agent.engine.items import Item, Role, Text
 from agent.errors import EngineError, Unsupported
 from tests.helpers import gemma_oracle as oracle
 from tests.helpers.gemma_engine import (

@@ -10,15 +10,7 @@ pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
 
-from agent.engine.contract import (
-    ConversationSettings,
-    Item,
-    Role,
-    Speech,
-    Text,
-    ToolCall,
-    ToolResult,
-)
+from agent.engine.contract import ConversationSettings
 from agent.engine.gemma.prompts import (
     ClipRef,
     PromptItem,
@@ -27,6 +19,7 @@ from agent.engine.gemma.prompts import (
     common_prefix,
     split_at_clip,
 )
+from agent.engine.items import Item, Role, Speech, Text, ToolCall, ToolResult
 from tests.helpers.gemma_prompts import (
     CHECKPOINT,
     CONVERSATIONS,

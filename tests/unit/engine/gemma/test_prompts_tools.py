@@ -6,8 +6,9 @@ pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
 
-from agent.engine.contract import ConversationSettings, Role, ToolCall, ToolResult
+from agent.engine.contract import ConversationSettings
 from agent.engine.gemma.prompts import ClipRef, PromptRenderer, SoftToken
+from agent.engine.items import Role, ToolCall, ToolResult
 from agent.errors import Unsupported
 from tests.helpers.gemma_chat import STRICT_TEMPLATE, clip_samples, published_checkpoint
 from tests.helpers.gemma_prompts import LAMP, PLAIN, RENDERER, assistant, text_of, tools, user

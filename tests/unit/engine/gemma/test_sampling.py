@@ -17,7 +17,7 @@ from transformers.generation import (  # noqa: E402
     TopPLogitsWarper,
 )
 
-from agent.engine.contract import Limits  # noqa: E402
+from agent.engine.branches import Limits  # noqa: E402
 from agent.engine.gemma import sampling  # noqa: E402
 from agent.engine.gemma.sampling import Sampler, SamplingParameters  # noqa: E402
 

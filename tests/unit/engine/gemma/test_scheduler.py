@@ -12,16 +12,10 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
-from agent.engine.contract import (  # noqa: E402
-    BranchKind,
-    BranchRequest,
-    ConversationSettings,
-    Item,
-    Limits,
-    Role,
-    Text,
-)
+from agent.engine.branches import BranchKind, BranchRequest, Limits  # noqa: E402
+from agent.engine.contract import ConversationSettings  # noqa: E402
 from agent.engine.gemma.rows import Kind, Work  # noqa: E402
+from agent.engine.items import Item, Role, Text  # noqa: E402
 from tests.helpers.gemma_engine import ManualEngine, noise, read  # noqa: E402
 
 torch.set_num_threads(1)

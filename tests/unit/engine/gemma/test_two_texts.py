@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.engine.contract import TextDelta
+from agent.engine.branches import TextDelta
 from agent.engine.gemma.two_texts import TwoTexts
 
 

@@ -9,23 +9,18 @@ from contextlib import asynccontextmanager
 import numpy as np
 import pytest
 
-from agent.audio.pcm import encode_pcm16
-from agent.engine.contract import (
-    Branch,
+from agent.audio.pcm import Samples, encode_pcm16
+from agent.engine.branches import (
     BranchDone,
     BranchKind,
     BranchRequest,
-    ConversationSettings,
     FinishReason,
-    Item,
     Limits,
-    Role,
-    Samples,
-    Speech,
-    Text,
     TextDelta,
     Usage,
 )
+from agent.engine.contract import Branch, ConversationSettings
+from agent.engine.items import Item, Role, Speech, Text
 from agent.engine.small.answers import Answers
 from agent.engine.small.conversation import SmallConversation
 from agent.engine.small.recogniser import Heard, Segment

@@ -4,15 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.engine.contract import (
-    Item,
-    Role,
-    Speech,
-    Text,
-    ToolCall,
-    ToolResult,
-    Truncation,
-)
+from agent.engine.contract import Truncation
+from agent.engine.items import Item, Role, Speech, Text, ToolCall, ToolResult
 from agent.engine.small.prompt import Message, Prompt, build_messages, fit
 from agent.errors import ContextOverflow
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from agent.engine.contract import Samples
+from agent.audio.pcm import Samples
 from agent.engine.small.recogniser import Recogniser
 from agent.errors import EngineError, Unsupported
 

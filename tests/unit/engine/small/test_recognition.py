@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 import numpy as np
 import pytest
 
-from agent.engine.contract import Samples
+from agent.audio.pcm import Samples
 from agent.engine.small.recognition import RecognitionQueue, Speaker, Urgency
 from agent.errors import EngineError
 from tests.helpers.small_engine import PATIENCE_S, FakeEar
