@@ -68,6 +68,20 @@ class Answering:
         times = [self._words.deadline, *(overlap.quiet_until for overlap in self._overlaps)]
         return min((time for time in times if time and time > self._judged_at), default=None)
 
+    @property
+    def max_output_tokens(self) -> int | str:
+        """Of an answer, unless the client says otherwise for one; a number or `inf`."""
+        assert isinstance(self._config, SessionConfig)  # others give no responses
+        return self._config.max_output_tokens
+
+    def start_threshold(self, now: float) -> float:
+        """While the echo of an answer may be heard, less likely speech opens no turn."""
+        guard, last_text_at = self._limits, self._responses.last_text_at
+        if not guard.echo_guard_ms:
+            return 0.0
+        is_near = last_text_at is not None and now < last_text_at + guard.echo_guard_ms / 1000
+        return guard.echo_guard_threshold if is_near or self._responses.active else 0.0
+
     def configure(self, config: AnyConfig, now: float) -> None:
         """Other settings, from now on."""
         self._config = config
@@ -97,7 +111,7 @@ class Answering:
             self._speaking.pause(now)
             self._judge(now)
         elif self._answers_early and settings.creates_responses(self._config) and not self._is_busy:
-            limit = self._max_output_tokens
+            limit = self.max_output_tokens
             self._early.begin(limit if isinstance(limit, int) else None, now)
 
     def speaker_goes_on(self, now: float) -> None:
@@ -189,11 +203,6 @@ class Answering:
     def _is_known_backchannel(self) -> bool:
         return self._speaking is not None and self._speaking.words is Words.BACKCHANNEL
 
-    @property
-    def _max_output_tokens(self) -> int | str:
-        assert isinstance(self._config, SessionConfig)  # others give no responses
-        return self._config.max_output_tokens
-
     def _is_backchannel(self, text: str) -> bool:
         transcription = self._config.audio.input.transcription
         return is_backchannel(text, transcription.language if transcription else None)
@@ -257,7 +266,7 @@ class Answering:
     def _answer(self, turn: Turn, now: float) -> None:
         """Answer a turn; what of the answer was begun early is sent at once."""
         early = self._early.take()
-        plan = ResponsePlan(max_output_tokens=self._max_output_tokens, turn=turn)
+        plan = ResponsePlan(max_output_tokens=self.max_output_tokens, turn=turn)
         self._responses.start(plan, early)
         for event in early.events if early is not None else ():
             self.receive(event, now)

@@ -7,6 +7,8 @@ silence is not idle.
 from __future__ import annotations
 
 from agent.config import Limits
+from agent.protocol import server_events
+from agent.session.outbox import Outbox
 from agent.session.outputs import Close
 
 
@@ -15,10 +17,14 @@ class Expiry:
 
     Args:
         limits: Where the limits are.
+        outbox: Where they are announced.
+        sends_timings: Whether the client knows that event; it is one of our extensions.
     """
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: Limits, outbox: Outbox, *, sends_timings: bool) -> None:
         self._limits = limits
+        self._outbox = outbox
+        self._sends_timings = sends_timings
         self._started_at = 0.0
         self._active_at = 0.0
         self._warned: set[str] = set()
@@ -43,18 +49,14 @@ class Expiry:
             end if name in self._warned else end - warning_s for name, end in self._ends().items()
         )
 
-    def due_warnings(self, now: float) -> list[tuple[str, float]]:
-        """Limits that will strike soon and were not announced: (name, seconds left)."""
-        due = [
-            (name, max(0.0, end - now))
-            for name, end in self._ends().items()
-            if name not in self._warned and now >= end - self._limits.expiry_warning_s
-        ]
-        self._warned.update(name for name, _ in due)
-        return due
-
-    def strike(self, now: float) -> Close | None:
-        """The end, once, when a limit is met."""
+    def tick(self, now: float) -> Close | None:
+        """Announce what will strike soon; the end, once, when a limit is met."""
+        for name, end in self._ends().items():
+            if name not in self._warned and now >= end - self._limits.expiry_warning_s:
+                self._warned.add(name)
+                if self._sends_timings:
+                    remaining_s = max(0.0, end - now)
+                    self._outbox.send(server_events.session_expiring(name, remaining_s))
         if self._closing:
             return None
         for name, end in self._ends().items():

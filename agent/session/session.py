@@ -99,7 +99,9 @@ class Session:
             self._answering,
             endpoint=Endpoint(options.turns, self._outbox, new_id, hears_words=options.hears_words),
         )
-        self._expiry = Expiry(options.limits)
+        self._expiry = Expiry(
+            options.limits, self._outbox, sends_timings="timings" in options.extensions
+        )
         self._idle = IdleTimeout()
         self._idle.configure(config.audio.input.turn_detection)
 
@@ -187,7 +189,7 @@ class Session:
             probabilities,
             now,
             now if arrived_at is None else arrived_at,
-            self._start_threshold(now),
+            self._answering.start_threshold(now),
         )
         self._caption(now)
         self._observe(now)
@@ -231,10 +233,7 @@ class Session:
         self._observe(now)
         if not self._listening.is_open and (since := self._idle.strike(now)) is not None:
             self._speak_up(since, now)
-        for reason, remaining_s in self._expiry.due_warnings(now):
-            if "timings" in self._options.extensions:
-                self._outbox.send(server_events.session_expiring(reason, remaining_s))
-        closing = self._expiry.strike(now)
+        closing = self._expiry.tick(now)
         if closing is not None:
             self.report(LimitExceeded(closing.reason, code="session_expired"))
             self._outbox.put(closing)
@@ -331,7 +330,7 @@ class Session:
                 in_conversation=in_conversation,
                 instructions=config.instructions,
                 context=self._editing.context(config.input, self._item_maker()),
-                max_output_tokens=config.max_output_tokens or self._max_output_tokens,
+                max_output_tokens=config.max_output_tokens or self._answering.max_output_tokens,
                 metadata=config.metadata,
             )
         )
@@ -350,19 +349,6 @@ class Session:
         self._answering.cancel(response, now)
 
     # ------------------------------------------------------------ inside
-
-    def _start_threshold(self, now: float) -> float:
-        """While the echo of an answer may be heard, less likely speech opens no turn."""
-        guard, last_text_at = self._options.interruption, self._responses.last_text_at
-        if not guard.echo_guard_ms:
-            return 0.0
-        is_near = last_text_at is not None and now < last_text_at + guard.echo_guard_ms / 1000
-        return guard.echo_guard_threshold if is_near or self._responses.active else 0.0
-
-    @property
-    def _max_output_tokens(self) -> int | str:
-        assert isinstance(self._config, SessionConfig)  # others give no responses
-        return self._config.max_output_tokens
 
     def _caption(self, now: float) -> None:
         """Caption what is being spoken, where that is wanted."""

@@ -109,7 +109,9 @@ class TranslationSession:
         self._by_branch: dict[str, _Segment] = {}
         self._source, self._translation = RunningText(), RunningText()
         self._previews = Previews(self._outbox, new_id, self._show_preview)
-        self._expiry = Expiry(options.limits)
+        self._expiry = Expiry(
+            options.limits, self._outbox, sends_timings="timings" in options.extensions
+        )
         self._closing: Close | None = None
         self._is_over = False
 
@@ -211,10 +213,7 @@ class TranslationSession:
     def tick(self, now: float) -> None:
         """Do what is due at `now`."""
         self._segments.tick(now)
-        for reason, remaining_s in self._expiry.due_warnings(now):
-            if "timings" in self._options.extensions:
-                self._outbox.send(server_events.session_expiring(reason, remaining_s))
-        closing = self._expiry.strike(now)
+        closing = self._expiry.tick(now)
         if closing is not None and self._closing is None:
             self.report(LimitExceeded(closing.reason, code="session_expired"))
             self._close(closing, now)
