@@ -30,7 +30,7 @@ from agent.gateway.inbox import AudioMessage, Inbox, Stalled
 from agent.gateway.pauses import PauseScores, pause_judge
 from agent.gateway.refusals import error_event
 from agent.gateway.services import Services, SessionQuery
-from agent.gateway.session_types import conversation_session, translation_session
+from agent.gateway.session_types import make_session
 from agent.gateway.transport import (
     CLOSE_GOING_AWAY,
     CLOSE_INTERNAL_ERROR,
@@ -51,7 +51,6 @@ from agent.protocol.client_events import (
     SessionUpdate,
 )
 from agent.session import commands, outputs, tokens
-from agent.session.base import DrivenSession
 
 log = structlog.get_logger()
 
@@ -80,13 +79,8 @@ class SessionDriver:
         self._services = services
         self._metrics = services.metrics
         self._log = log.bind(session_id=session_id)
-        self._session: DrivenSession
-        if query.translates:
-            self._session = translation_session(session_id, services, query, _new_id)
-            events = TRANSLATION_EVENTS
-        else:
-            self._session = conversation_session(session_id, services, query, _new_id)
-            events = CONVERSATION_EVENTS
+        self._session = make_session(session_id, services, query, _new_id)
+        events = TRANSLATION_EVENTS if query.translates else CONVERSATION_EVENTS
         self._intake: Intake = transport.intake or AudioIntake(self._session.input_format)
         max_waiting_bytes = services.settings.limits.max_waiting_bytes
         self._inbox = Inbox(self._max_audio_bytes(), max_waiting_bytes, events)

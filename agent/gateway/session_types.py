@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from agent.errors import InvalidEvent
 from agent.gateway.services import Services, SessionQuery
 from agent.protocol.config import AnyConfig, ServerVad, SessionConfig, TranscriptionConfig
+from agent.session.base import DrivenSession
 from agent.session.options import SessionOptions
 from agent.session.outbox import NewId
 from agent.session.session import Session
@@ -52,10 +53,10 @@ def asking_for(
     return query.with_settings(session, kind)
 
 
-def translation_session(
+def make_session(
     session_id: str, services: Services, query: SessionQuery, new_id: NewId
-) -> TranslationSession:
-    """A translation session with the server's own settings.
+) -> DrivenSession:
+    """A session of the type that is asked for, with the server's own settings.
 
     Args:
         session_id: Its name, on the wire and in logs.
@@ -64,43 +65,38 @@ def translation_session(
         new_id: Makes unique ids.
     """
     settings, info = services.settings, services.engine.info
-    return TranslationSession(
-        TranslationOptions(
-            session_id=session_id,
-            model=info.model,
-            language=settings.language,
-            targets=info.translation_targets,
-            vad=settings.vad,
-            limits=settings.limits,
-            expires_at=int(time.time() + settings.limits.max_session_s),
-            extensions=query.extensions,
-            while_spoken=info.translates_open,
-            settings=query.settings,
-        ),
-        new_id,
-    )
-
-
-def conversation_session(
-    session_id: str, services: Services, query: SessionQuery, new_id: NewId
-) -> Session:
-    """A conversation or transcription session; the arguments are those of the other kind."""
-    settings = services.settings
+    expires_at = int(time.time() + settings.limits.max_session_s)
+    if query.translates:
+        return TranslationSession(
+            TranslationOptions(
+                session_id=session_id,
+                model=info.model,
+                language=settings.language,
+                targets=info.translation_targets,
+                vad=settings.vad,
+                limits=settings.limits,
+                expires_at=expires_at,
+                extensions=query.extensions,
+                while_spoken=info.translates_open,
+                settings=query.settings,
+            ),
+            new_id,
+        )
     return Session(
         _first_config(services, query),
         SessionOptions(
             session_id=session_id,
-            model=services.engine.info.model,
+            model=info.model,
             language=settings.language,
             vad=settings.vad,
             turns=settings.turns,
             limits=settings.limits,
-            expires_at=int(time.time() + settings.limits.max_session_s),
+            expires_at=expires_at,
             extensions=query.extensions,
             interruption=settings.interruption,
             answers_early=settings.early.work == "answers",
-            hears_words=services.engine.info.words_at_pauses and settings.early.work != "none",
-            languages=services.engine.info.languages,
+            hears_words=info.words_at_pauses and settings.early.work != "none",
+            languages=info.languages,
         ),
         new_id,
     )

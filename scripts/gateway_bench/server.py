@@ -15,6 +15,8 @@ from pathlib import Path
 
 from prometheus_client.parser import text_string_to_metric_families
 
+from scripts.memory_growth import rss_mb
+
 START_TIMEOUT_S = 300.0
 AUDIO = "voice_agent_audio_received_seconds_total"
 LOOP_DELAY = "voice_agent_event_loop_delay_seconds_bucket"
@@ -63,12 +65,12 @@ def children(pid: int) -> list[int]:
 
 def engine_usage(pid: int) -> tuple[float, float]:
     """CPU seconds and megabytes of the processes that the server has started."""
-    cpu_s, rss_mb = 0.0, 0.0
-    for child in children(pid):
+    started = children(pid)
+    cpu_s = 0.0
+    for child in started:
         fields = Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].split()
         cpu_s += (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-        rss_mb += int(fields[21]) * os.sysconf("SC_PAGE_SIZE") / 2**20
-    return cpu_s, rss_mb
+    return cpu_s, rss_mb(started)
 
 
 def machine_busy_s() -> float:

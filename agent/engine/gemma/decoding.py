@@ -71,11 +71,14 @@ class Decoding(Row):
 
         Raises:
             ContextOverflow: The prompt leaves no room for a single token.
+            Unsupported: The model cannot say what is asked.
         """
         super().__init__(script.tokens())
         check_fits(len(self.target), shop.context_tokens)
         self.asked = asked
-        self.urgency = 0 if asked.is_kept else 1
+        # Somebody waits for an answer, and for a judgement.
+        self.urgency = 0 if asked.is_kept or asked.judges else 1
+        self.weighed = self._tokens_to_weigh(shop)
         self.has_started = self.has_failed = False
         self._shop = shop
         self._absent = absent
@@ -97,6 +100,11 @@ class Decoding(Row):
         for sound in self.sounds:
             if not sound.is_closed:  # it may go on, and this branch does not go with it
                 sound.tails[self] = sound.end()
+
+    def _tokens_to_weigh(self, shop: Workshop) -> tuple[int, ...]:
+        """See `Row.weighed`; asked before anything is begun."""
+        del shop
+        return ()
 
     def start(self, resident: Resident) -> None:
         """Begin with a slot that holds the beginning of the prompt, or nothing."""

@@ -7,43 +7,24 @@ probability of "yes" against "no" is read from the logits behind the prompt.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from agent.engine.branches import FinishReason
-from agent.engine.gemma.budget import Absent
-from agent.engine.gemma.decoding import Asked, Decoding
+from agent.engine.gemma.decoding import Decoding
 from agent.engine.gemma.prompts import NO, YES
-from agent.engine.gemma.workshop import Script, Workshop
+from agent.engine.gemma.workshop import Workshop
 from agent.errors import Unsupported
 
 
 class Judging(Decoding):
-    """A branch that reads one probability. Somebody waits for it, as for an answer.
+    """A branch that reads one probability."""
 
-    The arguments are those of `Decoding`.
-    """
-
-    def __init__(
-        self,
-        shop: Workshop,
-        asked: Asked,
-        script: Script,
-        absent: Absent,
-        on_end: Callable[[Decoding], None],
-    ) -> None:
-        """Nothing is begun yet.
-
-        Raises:
-            ContextOverflow: As `Decoding`.
-            Unsupported: The tokenizer begins both answers with the same token.
-        """
+    def _tokens_to_weigh(self, shop: Workshop) -> tuple[int, ...]:
         yes, no = map(shop.renderer.first_tokens, (YES, NO))
         if set(yes) & set(no):
             raise Unsupported("the tokenizer of this model does not tell yes from no")
-        super().__init__(shop, asked, script, absent, on_end)
-        self.urgency = 0
-        self.weighed = (*yes, *no)
         self._yes_count = len(yes)
+        return (*yes, *no)
 
     def weigh(self, logits: Sequence[float]) -> None:
         """See `Row.weigh`."""
