@@ -9,6 +9,7 @@ Run as a program (`python -m tests.helpers.gateway`) it serves until a signal.
 from __future__ import annotations
 
 import asyncio
+import json
 import signal
 import sys
 from collections.abc import AsyncIterator
@@ -17,6 +18,9 @@ from dataclasses import dataclass, field
 from typing import Any, cast
 
 import httpx2
+from prometheus_client.parser import text_string_to_metric_families
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import InvalidStatus
 
 from agent.config import Settings
 from agent.engine.contract import Engine, EngineHealth, EngineInfo, ProgressCallback
@@ -175,6 +179,52 @@ async def _serve(settings: Settings, listener: Any, running: RunningGateway) -> 
     )
     app = create_app(services, EchoDriver, key=load_key(settings))
     await serve(app, listener, running.said.append)
+
+
+async def get(running: RunningGateway, path: str, **headers: str) -> httpx2.Response:
+    """What it answers to a GET."""
+    async with httpx2.AsyncClient() as client:
+        return await client.get(running.url + path, headers=headers)
+
+
+class NotRefused(AssertionError):
+    """A connection was opened that should not have been."""
+
+
+async def event(client: ClientConnection) -> dict[str, Any]:
+    """The next event that comes."""
+    async with asyncio.timeout(10):
+        parsed: dict[str, Any] = json.loads(await client.recv())
+    return parsed
+
+
+async def refused(url: str, **options: Any) -> tuple[int, dict[str, Any]]:
+    """Connect, be refused, and give the status and the error of the body."""
+    try:
+        async with connect(url, **options):
+            raise NotRefused(url)
+    except InvalidStatus as caught:
+        response = caught.response
+    assert response.headers["Content-Type"] == "application/json"
+    return response.status_code, json.loads(response.body)["error"]
+
+
+def metric(running: RunningGateway, name: str, **labels: str) -> float:
+    """What is counted under that name and these labels."""
+    for family in text_string_to_metric_families(running.metrics.render().decode()):
+        for sample in family.samples:
+            if sample.name == name and sample.labels == labels:
+                return float(sample.value)
+    return 0.0
+
+
+async def until_metric(running: RunningGateway, value: float, name: str, **labels: str) -> None:
+    """Wait until that is counted."""
+    async with asyncio.timeout(10):
+        while True:
+            if metric(running, name, **labels) == value:
+                return
+            await asyncio.sleep(0.01)
 
 
 async def _main() -> None:

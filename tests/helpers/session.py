@@ -264,3 +264,20 @@ def only(events: list[dict[str, Any]], kind: str) -> dict[str, Any]:
     found = [event for event in events if event["type"] == kind]
     assert len(found) == 1, f"{len(found)} events of type {kind} in {types(events)}"
     return found[0]
+
+
+def of_kind(driver: SessionDriver, kind: type[Any]) -> list[Any]:
+    """The commands of that type so far."""
+    return [command for command in driver.commands if isinstance(command, kind)]
+
+
+def update(**session: Any) -> dict[str, Any]:
+    """A `session.update` of a conversation."""
+    return {"type": "session.update", "session": {"type": "realtime", **session}}
+
+
+def message(text: str, role: str = "user", **extra: Any) -> dict[str, Any]:
+    """A `conversation.item.create` with a text message."""
+    kind = "output_text" if role == "assistant" else "input_text"
+    item = {"type": "message", "role": role, "content": [{"type": kind, "text": text}], **extra}
+    return {"type": "conversation.item.create", "item": item}

@@ -1,17 +1,30 @@
-"""Stand-ins for the embedded engine's two models."""
+"""Stand-ins for the embedded engine's two models, and the engine with them."""
 
 from __future__ import annotations
 
+import asyncio
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+
+import numpy as np
 
 from agent.audio.pcm import Samples
+from agent.engine.branches import BranchDone, BranchKind, BranchRequest
+from agent.engine.contract import Branch, ConversationSettings
+from agent.engine.items import Item, Role, Text
+from agent.engine.small.answers import Answers
+from agent.engine.small.conversation import SmallConversation
 from agent.engine.small.language_model import Generated, Sampling
 from agent.engine.small.prompt import Message
 from agent.engine.small.recogniser import Heard
+from agent.engine.small.recognition import RecognitionQueue
 from agent.errors import EngineError
 
 PATIENCE_S = 10
+ANSWER = BranchRequest(BranchKind.ANSWER)
+SETTINGS = ConversationSettings("Be brief.")
+Opener = Callable[..., SmallConversation]
 
 
 class FakeEar:
@@ -108,3 +121,51 @@ class FakeModel:
 
     def close(self) -> None:
         self.closed = True
+
+
+@asynccontextmanager
+async def engine(ear: FakeEar, model: FakeModel) -> AsyncIterator[Opener]:
+    """Open conversations of an engine that hears and answers with these, two at a time."""
+    queue = RecognitionQueue(ear)
+    queue.start()
+    answers = Answers(model, 2, temperature=0.5, max_output_tokens=100)  # type: ignore[arg-type]
+    opened: list[SmallConversation] = []
+
+    def open_one(history: tuple[Item, ...] = ()) -> SmallConversation:
+        opened.append(SmallConversation(queue, answers, SETTINGS, history))
+        return opened[-1]
+
+    try:
+        yield open_one
+    finally:
+        for one in opened:
+            one.close()
+        ear.allow(100)
+        model.allow(100)
+        await queue.stop()
+        await answers.stop()
+        assert model.closed
+
+
+def word(number: int, samples: int = 1600) -> Samples:
+    """Speech in which `FakeEar` hears that number."""
+    return np.full(samples, number / 1000, np.float32)
+
+
+SILENCE = np.zeros(800, np.float32)
+
+
+def user(item_id: str, text: str) -> Item:
+    """What somebody typed."""
+    return Item(item_id, Role.USER, (Text(text),))
+
+
+async def read(branch: Branch) -> tuple[str, BranchDone]:
+    """All of a branch: its text, and its last piece."""
+    text = ""
+    async with asyncio.timeout(PATIENCE_S):
+        async for piece in branch:
+            if isinstance(piece, BranchDone):
+                return text, piece
+            text += piece.text
+    raise AssertionError("a branch ended without BranchDone")

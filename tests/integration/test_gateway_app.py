@@ -2,30 +2,21 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import json
 import signal
-import socket
-import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import httpx2
 import pytest
-from prometheus_client.parser import text_string_to_metric_families
 from pydantic import SecretStr
-from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.asyncio.client import connect
 from websockets.typing import Subprotocol
 
 from agent.engine.contract import EngineHealth
-from agent.errors import ConfigError, EngineUnavailable
-from agent.gateway import wire
-from agent.gateway.server import bind, page_address
+from agent.errors import EngineUnavailable
 from agent.languages import LANGUAGES
-from tests.helpers.gateway import RunningGateway, gateway
+from tests.helpers.gateway import RunningGateway, event, gateway, get, refused, until_metric
 
 ROOT = Path(__file__).parents[2]
 KEY = "sk-right"
@@ -44,27 +35,6 @@ async def locked() -> AsyncIterator[RunningGateway]:
         yield started
 
 
-async def get(running: RunningGateway, path: str, **headers: str) -> httpx2.Response:
-    async with httpx2.AsyncClient() as client:
-        return await client.get(running.url + path, headers=headers)
-
-
-async def event(client: ClientConnection) -> dict[str, Any]:
-    async with asyncio.timeout(10):
-        parsed: dict[str, Any] = json.loads(await client.recv())
-    return parsed
-
-
-async def refused(url: str, **options: Any) -> tuple[int, dict[str, Any]]:
-    """Connect, be refused, and give the status and the error of the body."""
-    with pytest.raises(InvalidStatus) as caught:
-        async with connect(url, **options):
-            pass
-    response = caught.value.response
-    assert response.headers["Content-Type"] == "application/json"
-    return response.status_code, json.loads(response.body)["error"]
-
-
 async def told(url: str, **options: Any) -> tuple[dict[str, Any], int, str]:
     """Connect as a browser does, be refused, and give the error, close code and reason."""
     options = {"subprotocols": [Subprotocol("realtime")]} | options
@@ -75,22 +45,6 @@ async def told(url: str, **options: Any) -> tuple[dict[str, Any], int, str]:
         await client.wait_closed()
         assert client.close_code is not None
         return message["error"], client.close_code, client.close_reason or ""
-
-
-def metric(running: RunningGateway, name: str, **labels: str) -> float:
-    for family in text_string_to_metric_families(running.metrics.render().decode()):
-        for sample in family.samples:
-            if sample.name == name and sample.labels == labels:
-                return float(sample.value)
-    return 0.0
-
-
-async def until_metric(running: RunningGateway, value: float, name: str, **labels: str) -> None:
-    async with asyncio.timeout(10):
-        while True:
-            if metric(running, name, **labels) == value:
-                return
-            await asyncio.sleep(0.01)
 
 
 # ---------------------------------------------------------------- HTTP
@@ -372,252 +326,3 @@ async def test_translation_sessions_pass_the_same_gate(locked):
 async def test_other_websocket_addresses_do_not_exist(running):
     status, error = await refused(f"{running.ws_url}/nowhere")
     assert (status, error["code"]) == (404, "not_found")
-
-
-# ---------------------------------------------------------------- sessions
-
-
-async def test_a_session_gets_its_query_and_all_messages(running):
-    async with connect(f"{running.ws_url}?model=gpt-realtime") as client:
-        created = await event(client)
-        assert created["id"].startswith("sess_")
-        assert created["model"] == "gpt-realtime"
-        await client.send("text")
-        await client.send(b"\x00\x01\x02")
-        await client.send([b"\x00" * 1000, b"\x00" * 24])
-        assert await event(client) == {"type": "got.str", "size": 4}
-        assert await event(client) == {"type": "got.bytes", "size": 3}
-        assert await event(client) == {"type": "got.bytes", "size": 1024}
-    await until_metric(running, 1, "voice_agent_sessions_total", outcome="client")
-
-
-@pytest.mark.parametrize("kind", [bytes, str])
-async def test_a_message_above_the_limit_gets_an_error_and_the_session_goes_on(kind):
-    async with (
-        gateway(limits={"max_message_bytes": 5_000_000}) as running,
-        connect(running.ws_url, compression=None) as client,
-    ):
-        await event(client)
-        await client.send(bytes(9_999_999) if kind is bytes else " " * 9_999_999)
-        error = (await event(client))["error"]
-        assert error["code"] == "message_too_large"
-        assert "5000000" in error["message"]
-        await client.send("still there?")
-        assert await event(client) == {"type": "got.str", "size": 12}
-
-
-async def test_a_message_beyond_the_ceiling_ends_only_its_session():
-    async with gateway(limits={"max_message_bytes": 1_000_000}) as running:
-        async with connect(running.ws_url, compression=None) as client:
-            await event(client)
-            with contextlib.suppress(ConnectionClosed):
-                await client.send(bytes(10_000_000))
-            await client.wait_closed()
-            assert client.close_code == 1009
-        async with connect(running.ws_url) as client:
-            assert (await event(client))["type"] == "session.created"
-
-
-async def test_a_driver_that_fails_ends_only_its_session(running, caplog):
-    async with connect(running.ws_url) as other, connect(running.ws_url) as client:
-        await event(client)
-        await client.send("fail")
-        await client.wait_closed()
-        assert client.close_code == 1011
-        await event(other)
-        await other.send("unharmed")
-        assert (await event(other))["type"] == "got.str"
-    await until_metric(running, 1, "voice_agent_sessions_total", outcome="error")
-
-
-async def test_a_driver_can_close(running):
-    async with connect(running.ws_url) as client:
-        await event(client)
-        await client.send("leave")
-        await client.wait_closed()
-        assert (client.close_code, client.close_reason) == (1008, "asked to")
-    await until_metric(running, 1, "voice_agent_sessions_total", outcome="limit")
-
-
-async def test_a_client_that_vanishes_is_lost(running):
-    client = await connect(running.ws_url)
-    await event(client)
-    client.transport.abort()
-    await until_metric(running, 1, "voice_agent_sessions_total", outcome="lost")
-    await until_metric(running, 0, "voice_agent_sessions_open")
-
-
-async def test_a_client_that_stops_reading_is_cut_off(running, monkeypatch):
-    monkeypatch.setattr(wire, "WRITE_STALL_S", 0.1)
-    reader, writer = await _raw_session(running)
-    writer.write(_frame("flood"))
-    await until_metric(running, 1, "voice_agent_sessions_total", outcome="slow_reader")
-    await until_metric(running, 0, "voice_agent_sessions_open")
-    assert not reader.at_eof()
-    writer.close()
-
-
-async def test_a_client_that_answers_no_ping_is_lost(monkeypatch):
-    monkeypatch.setattr("agent.gateway.server.PING_INTERVAL_S", 0.05)
-    monkeypatch.setattr("agent.gateway.server.PING_TIMEOUT_S", 0.05)
-    async with gateway() as running:
-        _, writer = await _raw_session(running)
-        await until_metric(running, 1, "voice_agent_sessions_total", outcome="lost")
-        writer.close()
-
-
-@pytest.mark.parametrize(
-    "nonsense",
-    [
-        b"\x81\x05hello",  # no mask
-        b"\xff\x80\x00\x00\x00\x00",  # unknown opcode
-        b"\x81\x82\x00\x00\x00\x00\xff\xff",  # no UTF-8
-        b"\x80\x80\x00\x00\x00\x00",  # continues nothing
-        b"GET / HTTP/1.1\r\n\r\n",
-    ],
-)
-async def test_what_is_no_websocket_ends_only_its_connection(running, nonsense):
-    reader, writer = await _raw_session(running)
-    writer.write(nonsense)
-    async with asyncio.timeout(10):
-        await reader.read()
-    writer.close()
-    assert (await get(running, "/readyz")).status_code == 200
-    await until_metric(running, 0, "voice_agent_sessions_open")
-
-
-async def _raw_session(
-    running: RunningGateway,
-) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    """A session of a client that does only what the test does: it answers no pings."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", running.port)
-    writer.write(
-        b"GET /v1/realtime HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\n"
-        b"Connection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
-        b"Sec-WebSocket-Version: 13\r\n\r\n"
-    )
-    assert b"101" in await reader.readuntil(b"\r\n\r\n")
-    return reader, writer
-
-
-def _frame(text: str) -> bytes:
-    """One masked text frame."""
-    return bytes([0x81, 0x80 | len(text), 0, 0, 0, 0]) + text.encode()
-
-
-# ---------------------------------------------------------------- the end
-
-
-async def test_a_shutdown_closes_sessions_with_going_away():
-    async with gateway() as running:
-        client = await connect(running.ws_url)
-        await event(client)
-    await client.wait_closed()
-    assert (client.close_code, client.close_reason) == (1001, "the server is shutting down")
-    assert running.engine.stopped
-    assert metric(running, "voice_agent_sessions_total", outcome="shutdown") == 1
-
-
-async def test_a_session_that_ignores_the_shutdown_is_ended():
-    async with gateway() as running:
-        client = await connect(running.ws_url)
-        await event(client)
-        await client.send("stubborn")
-        await event(client)
-    await client.wait_closed()
-    assert client.close_code == 1001
-
-
-@pytest.fixture
-async def program() -> AsyncIterator[asyncio.subprocess.Process]:
-    """A gateway in a process of its own."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        "tests.helpers.gateway",
-        cwd=ROOT,
-        env={"VOICE_AGENT_LIMITS__SHUTDOWN_GRACE_S": "60"},
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    yield process
-    if process.returncode is None:
-        process.kill()
-    await process.communicate()
-
-
-async def _until_ready(program: asyncio.subprocess.Process) -> str:
-    """Read the program's output up to its address; give the realtime endpoint."""
-    assert program.stdout is not None
-    async with asyncio.timeout(30):
-        async for line in program.stdout:
-            if b"Open http" in line:
-                return line.decode().split()[1].replace("http", "ws", 1) + "v1/realtime"
-    raise AssertionError("the program ended")
-
-
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-async def test_a_signal_ends_the_program_cleanly(program, number):
-    async with connect(await _until_ready(program)) as client:
-        await event(client)
-        program.send_signal(number)
-        await client.wait_closed()
-        assert client.close_code == 1001
-    async with asyncio.timeout(10):
-        _, stderr = await program.communicate()
-    assert program.returncode == 0
-    logged = [json.loads(line) for line in stderr.splitlines()]
-    assert [line["event"] for line in logged if line["level"] != "info"] == []
-    assert "stopping" in [line["event"] for line in logged]
-    opened, closed = (line for line in logged if line["event"].startswith("session "))
-    assert closed["session_id"] == opened["session_id"]
-    assert (closed["outcome"], closed["code"], closed["messages"]) == ("shutdown", 1001, 0)
-    assert closed["duration_s"] >= 0
-
-
-async def test_a_second_signal_does_not_wait_for_the_grace_time(program):
-    url = await _until_ready(program)
-    async with connect(url) as client:
-        await event(client)
-        await client.send("stubborn")
-        await event(client)
-        program.send_signal(signal.SIGTERM)
-        while True:  # it is draining once it admits nobody
-            status, error = await refused_or_open(url)
-            if status == 503:
-                break
-        assert error["code"] == "shutting_down"
-        program.send_signal(signal.SIGINT)
-        async with asyncio.timeout(10):
-            await program.communicate()
-    assert program.returncode == 0
-
-
-async def refused_or_open(url: str) -> tuple[int, dict[str, Any]]:
-    try:
-        return await refused(url)
-    except pytest.fail.Exception:
-        return 101, {}
-
-
-# ---------------------------------------------------------------- the address
-
-
-def test_a_taken_port_is_named():
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
-        with pytest.raises(ConfigError, match=f"port {port}"):
-            bind("127.0.0.1", port)
-
-
-@pytest.mark.parametrize(
-    ("host", "shown"), [("127.0.0.1", "127.0.0.1"), ("0.0.0.0", "127.0.0.1"), ("::1", "[::1]")]
-)
-def test_the_shown_address_can_be_opened(host, shown):
-    try:
-        listener = bind(host, 0)
-    except ConfigError:
-        pytest.skip(f"this machine has no {host}")
-    with listener:
-        port = listener.getsockname()[1]
-        assert page_address(listener) == f"http://{shown}:{port}/"

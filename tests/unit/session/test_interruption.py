@@ -19,7 +19,7 @@ from agent.session.commands import (
     Forget,
     InsertItem,
 )
-from tests.helpers.session import FRAME_MS, SessionDriver, only, types
+from tests.helpers.session import FRAME_MS, SessionDriver, of_kind, only, types
 
 NO_INTERRUPTION = {
     "audio": {"input": {"turn_detection": {"type": "server_vad", "interrupt_response": False}}}
@@ -33,10 +33,6 @@ def answering(text: str = "Once upon a time", **config) -> SessionDriver:
     if text:
         driver.text(text)
     return driver
-
-
-def of_kind(driver, kind):
-    return [command for command in driver.commands if isinstance(command, kind)]
 
 
 def answer(driver):

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import base64
 from dataclasses import asdict, replace
 
-import numpy as np
 import pytest
 from openai.types.realtime import RealtimeResponseUsage
 
-from agent.audio.pcm import encode_pcm16
 from agent.config import Limits, VadSettings
 from agent.engine.branches import Usage
 from agent.engine.contract import Truncation
@@ -20,34 +17,15 @@ from agent.session.commands import (
     Commit,
     Configure,
     Cut,
-    DeleteItem,
-    DropBranch,
     Forget,
     Hear,
-    InsertItem,
     Pause,
     Resume,
-    TruncateItem,
 )
-from agent.session.items import AudioPart
-from tests.helpers.session import USAGE, SessionDriver, only, types
+from tests.helpers.session import USAGE, SessionDriver, of_kind, only, types, update
 
 MANUAL = {"audio": {"input": {"turn_detection": None}}}
 TRANSCRIBED = {"audio": {"input": {"transcription": {"model": "any"}}}}
-
-
-def update(**session):
-    return {"type": "session.update", "session": {"type": "realtime", **session}}
-
-
-def message(text, role="user", **extra):
-    kind = "output_text" if role == "assistant" else "input_text"
-    item = {"type": "message", "role": role, "content": [{"type": kind, "text": text}], **extra}
-    return {"type": "conversation.item.create", "item": item}
-
-
-def of_kind(driver, kind):
-    return [command for command in driver.commands if isinstance(command, kind)]
 
 
 def test_one_spoken_turn_sends_the_protocols_events_in_order():
@@ -297,187 +275,6 @@ def test_a_failed_transcript_says_so_and_the_session_goes_on():
     failed = only(driver.fail(branch), "conversation.item.input_audio_transcription.failed")
     assert failed["error"]["code"] == "engine_unavailable"
     assert only(driver.text("Yes") + driver.end(), "response.done")
-
-
-# ---------------------------------------------------------------- responses
-
-
-def test_a_response_with_its_own_input_and_instructions_out_of_band():
-    driver = SessionDriver()
-    driver.say(message("first", id="a"))
-    sent = driver.say(
-        {
-            "type": "response.create",
-            "response": {
-                "conversation": "none",
-                "instructions": "Be brief.",
-                "metadata": {"client_event_id": "x1"},
-                "max_output_tokens": 9,
-                "input": [
-                    {"type": "item_reference", "id": "a"},
-                    message("second")["item"],
-                ],
-            },
-        }
-    )
-    created = only(sent, "response.created")["response"]
-    assert created["metadata"] == {"client_event_id": "x1"}
-    assert created["conversation_id"] is None
-    (branch,) = driver.branches()
-    assert branch.instructions == "Be brief."
-    assert branch.max_output_tokens == 9
-    assert branch.context is not None
-    assert branch.context[0] == "a"
-    assert branch.context[1].text == "second"
-    sent = driver.text("Fine.") + driver.end()
-    assert "conversation.item.added" not in types(sent)
-    assert only(sent, "response.done")["response"]["metadata"] == {"client_event_id": "x1"}
-    assert of_kind(driver, DropBranch)
-
-
-def test_out_of_band_responses_run_beside_the_conversations_own():
-    driver = SessionDriver()
-    driver.turn()
-    sent = driver.say({"type": "response.create", "response": {"conversation": "none"}})
-    assert only(sent, "response.created")
-    own, aside = driver.branches()
-    driver.text("aside", aside)
-    driver.text("own", own)
-    assert only(driver.end(aside), "response.done")["response"]["conversation_id"] is None
-    assert only(driver.end(own), "response.done")["response"]["conversation_id"]
-
-
-def test_a_second_response_of_the_conversation_is_refused():
-    driver = SessionDriver()
-    driver.say({"type": "response.create"})
-    error = only(driver.say({"type": "response.create"}), "error")["error"]
-    assert error["code"] == "conversation_already_has_active_response"
-
-
-def test_cancel_by_the_client():
-    driver = SessionDriver()
-    driver.say({"type": "response.create"})
-    driver.text("Half an ans")
-    sent = driver.say({"type": "response.cancel"})
-    done = only(sent, "response.done")["response"]
-    assert done["status_details"] == {"type": "cancelled", "reason": "client_cancelled"}
-    error = only(driver.say({"type": "response.cancel"}), "error")["error"]
-    assert error["code"] == "response_cancel_not_active"
-
-
-def test_an_answer_at_its_token_limit_is_incomplete():
-    driver = SessionDriver(max_output_tokens=2)
-    driver.say({"type": "response.create"})
-    assert driver.branches()[0].max_output_tokens == 2
-    driver.text("A B")
-    done = only(driver.end(complete=False), "response.done")["response"]
-    assert done["status"] == "incomplete"
-    assert done["status_details"]["reason"] == "max_output_tokens"
-    assert done["max_output_tokens"] == 2
-
-
-def test_a_failed_answer_keeps_what_was_sent_and_the_next_works():
-    driver = SessionDriver()
-    driver.turn()
-    driver.text("I was about to")
-    done = only(driver.fail(), "response.done")["response"]
-    assert done["status"] == "failed"
-    assert done["status_details"]["error"]["code"] == "engine_unavailable"
-    kept = of_kind(driver, InsertItem)[-1].item
-    assert kept.text == "I was about to"
-    assert only(driver.turn(), "response.created")
-
-
-def test_a_typed_question_is_answered_beside_speech():
-    driver = SessionDriver()
-    driver.speech(600)
-    driver.say(message("and this?"))
-    assert only(driver.say({"type": "response.create"}), "response.created")
-    sent = driver.speech(600)
-    # The user goes on speaking: the answer stops, nothing of the speech is lost.
-    assert only(sent, "response.done")["response"]["status"] == "cancelled"
-    driver.silence(700)
-    heard = sum(len(command.samples) for command in of_kind(driver, Hear))
-    assert heard == (19 + 19 + 16) * 512
-
-
-# ---------------------------------------------------------------- items
-
-
-def test_items_are_placed_retrieved_truncated_and_deleted():
-    driver = SessionDriver()
-    driver.say(message("two", id="b"))
-    sent = driver.say(message("one", id="a") | {"previous_item_id": "root"})
-    assert only(sent, "conversation.item.added")["previous_item_id"] is None
-    sent = driver.say(message("an answer", "assistant", id="c") | {"previous_item_id": "a"})
-    assert only(sent, "conversation.item.done")["previous_item_id"] == "a"
-    inserted = [(command.item.id, command.after) for command in of_kind(driver, InsertItem)]
-    assert inserted == [("b", None), ("a", None), ("c", "a")]
-
-    sent = driver.say({"type": "conversation.item.truncate", "item_id": "c", "text_end": 2})
-    assert only(sent, "conversation.item.truncated")["item_id"] == "c"
-    assert of_kind(driver, TruncateItem) == [TruncateItem("c", 2)]
-    got = driver.say({"type": "conversation.item.retrieve", "item_id": "c"})
-    assert only(got, "conversation.item.retrieved")["item"]["content"][0]["text"] == "an"
-
-    assert only(
-        driver.say({"type": "conversation.item.delete", "item_id": "c"}),
-        "conversation.item.deleted",
-    )
-    assert of_kind(driver, DeleteItem) == [DeleteItem("c")]
-    # Delete and create with the same id is how some clients truncate.
-    assert only(driver.say(message("an", "assistant", id="c")), "conversation.item.added")
-
-
-def test_deleting_the_item_being_written_lets_the_answer_end_without_it():
-    driver = SessionDriver()
-    driver.say(message("hello", id="a"))
-    driver.say({"type": "response.create"})
-    sent = driver.text("Hi")
-    item_id = only(sent, "conversation.item.added")["item"]["id"]
-    driver.say({"type": "conversation.item.delete", "item_id": item_id})
-    driver.say({"type": "conversation.item.delete", "item_id": "a"})
-    sent = driver.text(" there") + driver.end()
-    assert only(sent, "response.done")["response"]["status"] == "completed"
-    assert "conversation.item.done" not in types(sent)
-    assert not of_kind(driver, AdoptBranch)
-
-
-def test_an_item_with_audio_is_cut_into_clips_for_the_engine():
-    driver = SessionDriver(audio={"input": {"format": {"type": "audio/pcm", "rate": 16000}}})
-    samples = (0.1 * np.sin(np.arange(40 * 16_000) / 10)).astype(np.float32)
-    audio = base64.b64encode(encode_pcm16(samples)).decode()
-    sent = driver.say(
-        {
-            "type": "conversation.item.create",
-            "item": {
-                "type": "message",
-                "role": "user",
-                "content": [{"type": "input_audio", "audio": audio, "transcript": "hum"}],
-            },
-        }
-    )
-    assert only(sent, "conversation.item.added")["item"]["content"] == [
-        {"type": "input_audio", "transcript": "hum"}
-    ]
-    part = of_kind(driver, InsertItem)[-1].item.parts[0]
-    assert isinstance(part, AudioPart)
-    assert len(part.clips) == 2
-    assert all(len(clip) < 30 * 32_000 for clip in part.clips)
-    assert b"".join(part.clips) == encode_pcm16(samples)
-
-
-def test_a_full_conversation_refuses_typed_items_and_makes_room_for_spoken_ones():
-    driver = SessionDriver(limits=Limits(max_items=2))
-    driver.say(message("one", id="a"))
-    driver.say(message("two", id="b"))
-    error = only(driver.say(message("three")), "error")["error"]
-    assert error["code"] == "too_many_items"
-    sent = driver.turn()
-    assert only(sent, "conversation.item.deleted")["item_id"] == "a"
-    sent = driver.text("Yes.") + driver.end()
-    assert only(sent, "conversation.item.deleted")["item_id"] == "b"
-    assert only(sent, "response.done")["response"]["status"] == "completed"
 
 
 # ---------------------------------------------------------------- settings

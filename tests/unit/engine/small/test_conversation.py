@@ -3,84 +3,36 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
 
 import numpy as np
 import pytest
 
-from agent.audio.pcm import Samples, encode_pcm16
+from agent.audio.pcm import encode_pcm16
 from agent.engine.branches import (
-    BranchDone,
     BranchKind,
     BranchRequest,
     FinishReason,
-    Limits,
-    TextDelta,
-    Usage,
 )
-from agent.engine.contract import Branch, ConversationSettings
-from agent.engine.items import Item, Role, Speech, Text
-from agent.engine.small.answers import Answers
-from agent.engine.small.conversation import SmallConversation
+from agent.engine.contract import ConversationSettings
+from agent.engine.items import Item, Role, Speech
 from agent.engine.small.recogniser import Heard, Segment
-from agent.engine.small.recognition import RecognitionQueue
 from agent.errors import (
     ClipTooLong,
-    ContextOverflow,
     EngineError,
     EngineUnavailable,
     Unsupported,
 )
-from tests.helpers.small_engine import PATIENCE_S, FakeEar, FakeModel
-
-ANSWER = BranchRequest(BranchKind.ANSWER)
-SETTINGS = ConversationSettings("Be brief.")
-Opener = Callable[..., SmallConversation]
-
-
-@asynccontextmanager
-async def engine(ear: FakeEar, model: FakeModel) -> AsyncIterator[Opener]:
-    queue = RecognitionQueue(ear)
-    queue.start()
-    answers = Answers(model, 2, temperature=0.5, max_output_tokens=100)  # type: ignore[arg-type]
-    opened: list[SmallConversation] = []
-
-    def open_one(history: tuple[Item, ...] = ()) -> SmallConversation:
-        opened.append(SmallConversation(queue, answers, SETTINGS, history))
-        return opened[-1]
-
-    try:
-        yield open_one
-    finally:
-        for one in opened:
-            one.close()
-        ear.allow(100)
-        model.allow(100)
-        await queue.stop()
-        await answers.stop()
-        assert model.closed
-
-
-def word(number: int, samples: int = 1600) -> Samples:
-    return np.full(samples, number / 1000, np.float32)
-
-
-SILENCE = np.zeros(800, np.float32)
-
-
-def user(item_id: str, text: str) -> Item:
-    return Item(item_id, Role.USER, (Text(text),))
-
-
-async def read(branch: Branch) -> tuple[str, BranchDone]:
-    text = ""
-    async with asyncio.timeout(PATIENCE_S):
-        async for piece in branch:
-            if isinstance(piece, BranchDone):
-                return text, piece
-            text += piece.text
-    raise AssertionError("a branch ended without BranchDone")
+from tests.helpers.small_engine import (
+    ANSWER,
+    PATIENCE_S,
+    SILENCE,
+    FakeEar,
+    FakeModel,
+    engine,
+    read,
+    user,
+    word,
+)
 
 
 async def test_a_spoken_turn_is_understood_and_answered() -> None:
@@ -358,116 +310,6 @@ async def test_speech_that_cannot_be_recognised_fails_its_own_turn(number: int, 
     assert [message["content"] for message in model.prompts[0]][1:] == ["(inaudible)", "next"]
 
 
-async def test_a_branch_has_its_own_instructions_items_and_limits() -> None:
-    model = FakeModel()
-    async with engine(FakeEar(), model) as opened:
-        one = opened((user("a", "first"), user("b", "second")))
-        spoken = Item("c", Role.USER, (Speech((encode_pcm16(word(8)),)),))
-        text, done = await read(
-            one.branch(
-                BranchRequest(
-                    BranchKind.ANSWER,
-                    instructions="",
-                    context=("a", spoken, user("d", "one two three")),
-                    limits=Limits(2, 0.0, 42),
-                )
-            )
-        )
-        with pytest.raises(EngineError, match="no item 'gone'"):
-            one.branch(BranchRequest(BranchKind.ANSWER, context=("gone",)))
-    assert (text, done.reason) == ("one two ", FinishReason.MAX_OUTPUT_TOKENS)
-    assert [message["content"] for message in model.prompts[0]] == [
-        "",
-        "first",
-        "8",
-        "one two three",
-    ]
-    (sampling,) = model.samplings
-    assert (sampling.max_output_tokens, sampling.temperature, sampling.seed) == (2, 0.0, 42)
-
-
-async def test_limits_that_are_not_given_are_the_engines_own() -> None:
-    model = FakeModel()
-    async with engine(FakeEar(), model) as opened:
-        await read(opened((user("a", "x"),)).branch(ANSWER))
-    assert model.samplings[0].temperature == 0.5
-    assert model.samplings[0].max_output_tokens == 100
-
-
-async def test_an_answer_has_no_more_room_than_the_prompt_leaves() -> None:
-    model = FakeModel(context_tokens=40)
-    async with engine(FakeEar(), model) as opened:
-        one = opened((user("a", "x " * 10),))
-        _, done = await read(one.branch(ANSWER))
-        assert done.usage.output_tokens == 10
-        one.insert(user("b", "y" * 30))
-        with pytest.raises(ContextOverflow):
-            await read(one.branch(ANSWER))
-    assert model.samplings[0].max_output_tokens == 40 - len("Be brief." + "x " * 10)
-
-
-async def test_usage_says_how_many_items_were_left_out() -> None:
-    model = FakeModel(context_tokens=60)
-    async with engine(FakeEar(), model) as opened:
-        one = opened((user("a", "a" * 15), user("b", "b" * 15)))
-        _, whole = await read(one.branch(ANSWER))
-        one.insert(user("c", "c" * 15))
-        _, cut = await read(one.branch(ANSWER))
-    assert whole.usage.dropped_items == 0
-    kept = [message["content"][0] for message in model.prompts[1]]
-    assert kept == ["B", "c"]
-    assert cut.usage.dropped_items == 2
-
-
-async def test_a_cancelled_answer_stops_at_the_next_token() -> None:
-    model = FakeModel(held=True)
-    async with engine(FakeEar(), model) as opened:
-        one = opened((user("a", "one two three four"),))
-        branch = one.branch(ANSWER)
-        pieces = aiter(branch)
-        model.allow()
-        spent = Usage(len("Be brief.one two three four"), 0, 1, output_tokens=1)
-        assert await anext(pieces) == TextDelta("one ", spent)
-        branch.cancel()
-        branch.cancel()
-        model.allow(3)
-        done = await anext(pieces)
-        assert isinstance(done, BranchDone)
-        assert (done.reason, done.usage.output_tokens) == (FinishReason.CANCELLED, 2)
-
-
-async def test_an_answer_can_be_cancelled_before_it_begins_or_while_it_waits() -> None:
-    ear, model = FakeEar(held=True), FakeModel(held=True)
-    async with engine(ear, model) as opened:
-        one, other = opened((user("a", "x"),)), opened()
-        at_once = one.branch(ANSWER)
-        at_once.cancel()
-        other.hear(word(1))
-        other.commit("u1")
-        waiting_for_words = other.branch(ANSWER)
-        running = [one.branch(ANSWER) for _ in range(2)]
-        for _ in running:
-            assert await asyncio.to_thread(model.begun.acquire, timeout=PATIENCE_S)
-        waiting_for_place = one.branch(ANSWER)
-        await asyncio.sleep(0)
-        for branch in (waiting_for_words, waiting_for_place):
-            branch.cancel()
-        for branch in (at_once, waiting_for_words, waiting_for_place):
-            _, done = await read(branch)
-            assert done.reason is FinishReason.CANCELLED
-    assert len(model.prompts) == 2
-
-
-@pytest.mark.parametrize(("said", "words"), [("boom", "gave up"), ("bug", "RuntimeError")])
-async def test_a_model_that_fails_fails_one_answer(said: str, words: str) -> None:
-    async with engine(FakeEar(), FakeModel()) as opened:
-        one = opened((user("a", said),))
-        with pytest.raises(EngineError, match=words):
-            await read(one.branch(ANSWER))
-        one.insert(user("b", "fine"))
-        assert (await read(one.branch(ANSWER)))[0] == "fine "
-
-
 async def test_items_can_be_changed_and_taken_away() -> None:
     model = FakeModel()
     async with engine(FakeEar(), model) as opened:
@@ -512,76 +354,9 @@ async def test_closing_ends_what_runs() -> None:
             await read(branch)
 
 
-TRANSLATION = BranchRequest(BranchKind.TRANSLATION, item_id="u1")
-
-
-async def read_both(branch: Branch) -> tuple[str, str]:
-    """What was said and its translation."""
-    texts = {True: "", False: ""}
-    async with asyncio.timeout(PATIENCE_S):
-        async for piece in branch:
-            if isinstance(piece, BranchDone):
-                return texts[True], texts[False]
-            texts[piece.is_source] += piece.text
-    raise AssertionError("a branch ended without BranchDone")
-
-
-async def test_what_was_said_is_translated_clip_by_clip() -> None:
-    async with engine(FakeEar(), FakeModel()) as opened:
-        one = opened()
-        one.configure(ConversationSettings(translate_into="en-US"))
-        one.hear(word(1))
-        one.cut(1600)
-        one.hear(word(2))
-        committing = one.commit("u1")
-        assert await read_both(one.branch(TRANSLATION)) == ("1 2", "1 in English 2 in English")
-        assert (await committing).transcript == "1 2"
-        one.delete("u1")
-        one.hear(word(3))
-        open_one = BranchRequest(BranchKind.TRANSLATION)
-        assert await read_both(one.branch(open_one)) == ("3", "3 in English")
-
-
-async def test_speech_of_an_earlier_process_is_translated_again() -> None:
-    clip = Item("u1", Role.USER, (Speech((encode_pcm16(word(7)),)),))
-    silent = Item("u2", Role.USER, (Speech(transcript=""),))
-    known = Item("u3", Role.USER, (Speech(transcript="words"),))
-    async with engine(FakeEar(), FakeModel()) as opened:
-        one = opened()
-        one.configure(ConversationSettings(translate_into="en"))
-        for item in (clip, silent, known):
-            one.insert(item)
-        assert await read_both(one.branch(TRANSLATION)) == ("7", "7 in English")
-        nothing = BranchRequest(BranchKind.TRANSLATION, item_id="u2")
-        assert await read_both(one.branch(nothing)) == ("", "")
-        with pytest.raises(EngineError, match="only the words are left"):
-            one.branch(BranchRequest(BranchKind.TRANSLATION, item_id="u3"))
-
-
-@pytest.mark.parametrize("target", [None, "es"])
-async def test_other_languages_than_english_are_refused(target: str | None) -> None:
-    async with engine(FakeEar(), FakeModel()) as opened:
-        one = opened()
-        one.configure(ConversationSettings(translate_into=target))
-        one.hear(word(1))
-        one.commit("u1")
-        with pytest.raises(Unsupported, match="English only"):
-            one.branch(TRANSLATION)
-
-
 async def test_it_does_not_say_whether_a_speaker_has_finished() -> None:
     async with engine(FakeEar(), FakeModel()) as opened:
         one = opened()
         one.hear(word(1))
         with pytest.raises(Unsupported, match="whether a speaker has finished"):
             one.branch(BranchRequest(BranchKind.TURN_END))
-
-
-async def test_speech_heard_before_it_was_to_be_translated_has_no_translation() -> None:
-    async with engine(FakeEar(), FakeModel()) as opened:
-        one = opened()
-        one.hear(word(1))
-        one.commit("u1")
-        one.configure(ConversationSettings(translate_into="en"))
-        with pytest.raises(EngineError, match="before it was to be translated"):
-            await read_both(one.branch(TRANSLATION))
