@@ -16,10 +16,8 @@ from agent.errors import VoiceAgentError
 # Close codes of RFC 6455 (section 7.4.1) and of IANA's registry that this server uses.
 CLOSE_NORMAL = 1000
 CLOSE_GOING_AWAY = 1001
-CLOSE_NO_CODE = 1005  # never sent: the peer's close frame was empty
 CLOSE_LOST = 1006  # never sent: there was no close frame
 CLOSE_POLICY = 1008
-CLOSE_TOO_BIG = 1009
 CLOSE_INTERNAL_ERROR = 1011
 CLOSE_RESTARTING = 1012
 CLOSE_TRY_AGAIN_LATER = 1013

@@ -8,11 +8,9 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 from openai.types.realtime.realtime_server_event import RealtimeServerEvent
 from pydantic import ConfigDict, TypeAdapter
 
-from agent.audio.framing import FRAME_SAMPLES
 from agent.config import InterruptionSettings, Limits, TurnSettings, VadSettings
 from agent.errors import InvalidEvent
 from agent.protocol.client_events import InputAudioAppend, RefusedEvent, parse
@@ -30,8 +28,7 @@ from agent.session.outputs import (
 )
 from agent.session.session import Session
 from agent.session.tokens import BranchEnded, BranchFailed, BranchText, TokenUsage
-
-FRAME_MS = 32
+from tests.helpers.by_hand import ByHand
 
 USAGE = TokenUsage(text_tokens=7, audio_tokens=25, cached_tokens=3, output_tokens=2)
 """Of every branch that ends, unless the test says otherwise."""
@@ -45,7 +42,7 @@ def counting_ids() -> Callable[[str], str]:
     return lambda prefix: f"{prefix}_{next(counter)}"
 
 
-class SessionDriver:
+class SessionDriver(ByHand):
     """A client, an engine and a clock for one `Session`; all by hand.
 
     Attributes:
@@ -54,7 +51,6 @@ class SessionDriver:
         outputs: Both, and everything else, in order.
         reports: Every turn report so far.
         pauses: Every pause that was to be judged so far.
-        now: The clock; audio moves it on in real time.
     """
 
     def __init__(
@@ -70,13 +66,12 @@ class SessionDriver:
         languages: tuple[str, ...] | None = None,
         **config: Any,
     ) -> None:
-        self.now = 100.0
+        super().__init__()
         self.events: list[dict[str, Any]] = []
         self.commands: list[Command] = []
         self.outputs: list[Output] = []
         self.reports: list[TurnReport] = []
         self.pauses: list[ScoreTurn] = []
-        self.closed: Close | None = None
         first = TranscriptionConfig() if config.get("type") == "transcription" else SessionConfig()
         self.session = Session(
             first.updated(config),
@@ -118,16 +113,6 @@ class SessionDriver:
         self.session.receive_event(parsed, self.now)
         return self._drain()
 
-    def audio(self, duration_ms: int, speech: float) -> list[dict[str, Any]]:
-        """Send audio in real time, whole frames, all with the same speech probability."""
-        sent = []
-        for _ in range(max(1, round(duration_ms / FRAME_MS))):
-            self.now += FRAME_MS / 1000
-            frame = np.full(FRAME_SAMPLES, 0.1 * speech, np.float32)
-            self.session.receive_audio(frame, np.array([speech], np.float32), self.now)
-            sent += self._drain()
-        return sent
-
     def speech(self, duration_ms: int) -> list[dict[str, Any]]:
         """Somebody speaks."""
         return self.audio(duration_ms, 1.0)
@@ -139,19 +124,6 @@ class SessionDriver:
     def turn(self, duration_ms: int = 1000) -> list[dict[str, Any]]:
         """A whole spoken turn, with the silence that ends it."""
         return self.speech(duration_ms) + self.silence(700)
-
-    def wait(self, duration_s: float) -> list[dict[str, Any]]:
-        """Time passes and no audio comes; what is due is done."""
-        end = self.now + duration_s
-        sent = []
-        while (due := self.session.next_deadline) is not None and due <= end:
-            self.now = max(self.now, due)
-            self.session.tick(self.now)
-            sent += self._drain()
-            if self.closed:
-                break
-        self.now = end
-        return sent
 
     # ------------------------------------------------------------ the engine
 

@@ -10,7 +10,6 @@ import numpy as np
 from openai.types.realtime.realtime_translation_server_event import RealtimeTranslationServerEvent
 from pydantic import ConfigDict, TypeAdapter
 
-from agent.audio.framing import FRAME_SAMPLES
 from agent.config import Limits, VadSettings
 from agent.protocol.client_events import TRANSLATION_EVENTS, RefusedEvent, parse
 from agent.session.commands import (
@@ -27,7 +26,8 @@ from agent.session.commands import (
 from agent.session.outputs import Close, PassReport, Send, TurnReport
 from agent.session.tokens import BranchEnded, BranchFailed, BranchText, TokenUsage
 from agent.session.translation import TranslationOptions, TranslationSession
-from tests.helpers.session import FRAME_MS, counting_ids
+from tests.helpers.by_hand import ByHand
+from tests.helpers.session import counting_ids
 
 _server_event: TypeAdapter[Any] = TypeAdapter(RealtimeTranslationServerEvent, config=ConfigDict())
 CLOSE = {"type": "session.close"}
@@ -38,14 +38,13 @@ def update(**audio: Any) -> dict[str, Any]:
     return {"type": "session.update", "session": {"audio": audio}}
 
 
-class TranslationDriver:
+class TranslationDriver(ByHand):
     """A client, an engine and a clock for one `TranslationSession`; all by hand.
 
     Attributes:
         events: Every event sent so far; each was checked against the openai types.
         commands: Every command for the engine so far.
         reports: Every report so far.
-        closed: The end, once it has come.
         running: Branches that have not ended, the oldest first.
         looking: The branch on the open segment, if one has not ended.
         committed: float32 samples of every committed item.
@@ -61,11 +60,10 @@ class TranslationDriver:
         extensions: frozenset[str] = frozenset(),
         while_spoken: bool = False,
     ) -> None:
-        self.now = 100.0
+        super().__init__()
         self.events: list[dict[str, Any]] = []
         self.commands: list[Command] = []
         self.reports: list[TurnReport] = []
-        self.closed: Close | None = None
         self.running: deque[StartBranch] = deque()
         self.looking: StartBranch | None = None
         self.committed: dict[str, np.ndarray] = {}
@@ -97,32 +95,9 @@ class TranslationDriver:
             self.session.report(error, error.event_id)
         return self._drain()
 
-    def audio(self, duration_ms: int, speech: float) -> list[dict[str, Any]]:
-        """Send audio in real time, whole frames, all with the same speech probability."""
-        sent = []
-        for _ in range(max(1, round(duration_ms / FRAME_MS))):
-            self.now += FRAME_MS / 1000
-            frame = np.full(FRAME_SAMPLES, 0.1 * speech, np.float32)
-            self.session.receive_audio(frame, np.array([speech], np.float32), self.now)
-            sent += self._drain()
-        return sent
-
     def segment(self, duration_ms: int = 1000) -> list[dict[str, Any]]:
         """Somebody says something and pauses."""
         return self.audio(duration_ms, 1.0) + self.audio(600, 0.0)
-
-    def wait(self, duration_s: float) -> list[dict[str, Any]]:
-        """Time passes and no audio comes; what is due is done."""
-        end = self.now + duration_s
-        sent = []
-        while (due := self.session.next_deadline) is not None and due <= end:
-            self.now = max(self.now, due)
-            self.session.tick(self.now)
-            sent += self._drain()
-            if self.closed:
-                break
-        self.now = end
-        return sent
 
     # ------------------------------------------------------------ the engine
 

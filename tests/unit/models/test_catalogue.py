@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -32,6 +33,15 @@ def test_members_add_up_to_their_file(model: Model) -> None:
 
 def test_the_embedded_engine_and_the_detectors_are_there() -> None:
     assert set(CATALOGUE) == {"whisper-base", "smollm2-135m-instruct", "silero-vad", "smart-turn"}
+
+
+def test_the_guide_names_the_wheels_that_are_read() -> None:
+    members = [
+        member for model in CATALOGUE.values() for file in model.files for member in file.members
+    ]
+    asked = [member.package.requirement for member in members]
+    guide = (Path(__file__).parents[3] / "docs/models.md").read_text("utf-8")
+    assert [package for package in asked if package not in guide] == []
 
 
 def test_another_pin_is_another_folder() -> None:

@@ -13,7 +13,8 @@ from agent.config import TurnSettings
 from agent.session.commands import BranchPurpose, Commit, DropBranch, StartBranch
 from agent.turns.endpointing import LIMIT_MS, UNKNOWN_MS
 from agent.turns.scorers import TURN_SAMPLES
-from tests.helpers.session import FRAME_MS, SessionDriver, types
+from tests.helpers.by_hand import FRAME_MS
+from tests.helpers.session import SessionDriver, types
 
 SEMANTIC = {"type": "semantic_vad", "eagerness": "medium"}
 STOPPED = "input_audio_buffer.speech_stopped"

@@ -19,7 +19,8 @@ from agent.session.commands import (
     Forget,
     InsertItem,
 )
-from tests.helpers.session import FRAME_MS, SessionDriver, of_kind, only, types
+from tests.helpers.by_hand import FRAME_MS
+from tests.helpers.session import SessionDriver, of_kind, only, types
 
 NO_INTERRUPTION = {
     "audio": {"input": {"turn_detection": {"type": "server_vad", "interrupt_response": False}}}
