@@ -75,6 +75,11 @@ class Mirror:
         return self._history.items
 
     @property
+    def is_hearing(self) -> bool:
+        """Whether there is an open utterance."""
+        return self._utterance is not None
+
+    @property
     def pending_s(self) -> float:
         """Seconds of committed speech whose outcome is not known yet."""
         size = sum(
