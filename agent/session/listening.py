@@ -129,6 +129,8 @@ class Listening:
         self._arrivals: deque[tuple[int, float]] = deque(maxlen=_ARRIVALS_KEPT)
         self._now = 0.0
         self._last_audio_at: float | None = None
+        # Later than it came where it waited: for a worker that was busy, or for the engine.
+        self._heard_at = 0.0
         self._item_id: str | None = None
         self._announced = False
         self._start_sample = 0
@@ -172,7 +174,7 @@ class Listening:
         """When an open turn ends if no more audio comes; None when nothing can."""
         if self._manual or not self.is_open or self._last_audio_at is None:
             return None
-        return self._last_audio_at + self._segmenter.silence_duration_ms / 1000
+        return self._heard_at + self._segmenter.silence_duration_ms / 1000
 
     def is_stalled(self, now: float) -> bool:
         """Whether `tick` will end the open turn."""
@@ -197,7 +199,7 @@ class Listening:
             arrived_at: When the last of it arrived, in seconds.
             start_threshold: While no turn is announced, less likely frames are no speech.
         """
-        self._now = now
+        self._now = self._heard_at = now
         self._last_audio_at = arrived_at
         self._arrivals.append((self.position_sample + len(samples), arrived_at))
         for index, start in enumerate(range(0, len(samples), FRAME_SAMPLES)):

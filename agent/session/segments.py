@@ -31,7 +31,10 @@ LONGEST_SEGMENT_MS = 26_000
 """… to one frame here; a model hears less than 30 s in one piece."""
 
 STALL_S = 2.0
-"""Audio that stops coming for so long ends a segment: what was said is not kept waiting."""
+"""Audio that stops coming for so long ends a segment: what was said is not kept waiting.
+
+Counted from when the last of it was heard. What waited for the engine came long before, from a
+client that perhaps waited for us: it has that time to go on."""
 
 _FRAME_MS = FRAME_SAMPLES // SAMPLES_PER_MS
 _NEVER_MS = 600_000
@@ -83,7 +86,7 @@ class Segments:
         self._begun = begun
         self._ended = ended
         self._segmenter = seg.Segmenter(continuous(vad))
-        self._now = self._arrived_at = 0.0
+        self._now = self._arrived_at = self._heard_at = 0.0
         self._item_id: str | None = None
         self._start_sample = 0
         self._clips = 0
@@ -101,7 +104,7 @@ class Segments:
     @property
     def deadline(self) -> float | None:
         """When an open segment ends if no more audio comes; None when there is none."""
-        return self._arrived_at + STALL_S if self._segmenter.hearing else None
+        return self._heard_at + STALL_S if self._segmenter.hearing else None
 
     def is_stalled(self, now: float) -> bool:
         """Whether `tick` will end the open segment."""
@@ -115,7 +118,8 @@ class Segments:
         arrived_at: float,
     ) -> None:
         """Take scored audio; see `Listening.receive`."""
-        self._now, self._arrived_at = now, arrived_at
+        self._now = self._heard_at = now
+        self._arrived_at = arrived_at
         for index, start in enumerate(range(0, len(samples), FRAME_SAMPLES)):
             segment_ms = self._segmenter.turn_samples // SAMPLES_PER_MS
             self._segmenter.silence_duration_ms = pause_that_ends_ms(segment_ms)

@@ -29,13 +29,19 @@ class ByHand(ABC):
         self.now = 100.0
         self.closed: Close | None = None
 
-    def audio(self, duration_ms: int, speech: float) -> list[dict[str, Any]]:
-        """Send audio in real time, whole frames, all with the same speech probability."""
+    def audio(
+        self, duration_ms: int, speech: float, *, waited_s: float = 0.0
+    ) -> list[dict[str, Any]]:
+        """Send audio in real time, whole frames, all with the same speech probability.
+
+        It came `waited_s` before the session gets it.
+        """
         sent = []
         for _ in range(max(1, round(duration_ms / FRAME_MS))):
             self.now += FRAME_MS / 1000
             frame = np.full(FRAME_SAMPLES, 0.1 * speech, np.float32)
-            self.session.receive_audio(frame, np.array([speech], np.float32), self.now)
+            scores = np.array([speech], np.float32)
+            self.session.receive_audio(frame, scores, self.now, self.now - waited_s)
             sent += self._drain()
         return sent
 

@@ -16,6 +16,7 @@ from agent.audio.pcm import Samples, encode_pcm16
 from agent.config import ScorerName, Settings
 from agent.engine.contract import Committed
 from agent.gateway.driver import SessionDriver
+from agent.gateway.inbox import Inbox
 from agent.gateway.services import Services, SessionQuery
 from agent.gateway.transport import TransportClosed
 from agent.metrics import Metrics
@@ -126,6 +127,26 @@ async def test_a_commit_hears_the_last_sample_that_was_sent(rate_hz: int, detect
 async def test_a_turn_whose_audio_stops_coming_hears_the_last_sample(rate_hz: int) -> None:
     """What the resampler holds back must not begin the next turn."""
     assert await heard_of_a_buzz(rate_hz, {"type": "server_vad"}, commit=False)
+
+
+@pytest.mark.parametrize("translates", [True, False])
+async def test_audio_that_waited_long_is_not_taken_for_the_last_that_comes(
+    monkeypatch: pytest.MonkeyPatch, translates: bool
+) -> None:
+    """Behind a backlog all that comes is old; whoever sends it may be waiting for us."""
+    put = Inbox.put
+    monkeypatch.setattr(Inbox, "put", lambda box, message, now: put(box, message, now - 30))
+    engine, query = CountingEngine(), SessionQuery(translates=translates)
+    async with driven(engine, query=query, vad={"silence_duration_ms": 2000}) as transport:
+        await transport.until("session.created")
+        for _ in range(3):
+            transport.speak(buzz(0.5))
+            await asyncio.sleep(0.1)  # all is heard; more comes before any limit
+        transport.speak(np.zeros(3 * 24_000, np.float32))
+        answer = "session.output_transcript.delta" if translates else "response.done"
+        await transport.until(answer)
+    assert len(engine.committed_samples) == 1
+    assert engine.committed_samples[0] >= 1.5 * 16_000
 
 
 async def heard_of_a_buzz(rate_hz: int, detection: Any, *, commit: bool) -> bool:

@@ -170,6 +170,18 @@ def test_audio_that_stops_coming_ends_the_segment() -> None:
     assert len(driver.running) == 1
 
 
+def test_audio_that_waited_for_the_engine_has_not_stopped_coming() -> None:
+    """Its client may have waited for us: it gets the time to go on as if it came just now."""
+    driver = TranslationDriver()
+    driver.audio(1000, 1.0, waited_s=30.0)
+    driver.wait(1.0)
+    assert not driver.running
+    driver.audio(1000, 1.0, waited_s=31.0)
+    driver.wait(2.5)
+    assert len(driver.running) == 1
+    assert len(driver.committed[driver.items[0]]) >= 2 * 16_000 - 512
+
+
 def test_the_longest_session_ends_with_all_that_was_said() -> None:
     driver = TranslationDriver(limits=Limits(max_session_s=10))
     driver.audio(9_900, 1.0)
