@@ -8,7 +8,7 @@ Starts a server of its own (`tests/helpers/server.py`), plays a talk of `--minut
 tests' recordings, one after the other with pauses of 0.5 to 1.5 s between them, through the
 openai SDK's translation client, and says `session.close` at the end. With `--fast` it is always
 `--ahead-s` ahead of what is translated (`inf`: as far as the connection takes it), and the delays
-mean nothing. Prints one JSON line:
+mean nothing. Says on standard error every ten seconds how far it is. Prints one JSON line:
 
     talk_s, wall_s           how long the talk is, and how long it took
     clips, segments          recordings played; segments that were translated
@@ -37,6 +37,7 @@ import asyncio
 import base64
 import difflib
 import json
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -63,6 +64,7 @@ SPANISH = ["cero", "uno", "dos", "tres", "cuatro", "cinco", "seis", "siete", "oc
 WIRE_HZ = 24_000
 PIECE_S = 0.2
 SAMPLE_EVERY_S = 0.5
+SAY_EVERY_S = 10.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,7 +106,8 @@ class Heard:
     last: str = ""
     closed_well: bool = False
     wall_s: float = 0.0
-    # Where the last segment ended that is done.
+    # Of the talk: what the connection has taken, and where the last segment ended that is done.
+    sent_s: float = 0.0
     translated_s: float = 0.0
     # By seconds of the talk that were sent.
     memory: dict[str, MemoryOverTime] = field(
@@ -186,11 +189,14 @@ async def play(server: RunningServer, talk: Talk, ahead_s: float | None) -> Hear
     ) as connection:
         await connection.session.update(session=talk.settings)  # type: ignore[arg-type]
         saying = asyncio.create_task(say(connection, talk, server, heard, ahead_s))
+        showing = asyncio.create_task(show_progress(talk, heard, began_s))
         try:
             while True:
                 take(heard, json.loads(await connection.recv_bytes()))
         except ConnectionClosedOK as closed:
             heard.closed_well = closed.rcvd is not None and closed.rcvd.code == 1000
+        finally:
+            showing.cancel()
         await saying
     heard.wall_s = time.monotonic() - began_s
     return heard
@@ -209,6 +215,7 @@ async def say(
             while at_s > heard.translated_s + ahead_s and not heard.last:  # noqa: ASYNC110
                 await asyncio.sleep(PIECE_S)
         await connection.session.input_audio_buffer.append(audio=base64.b64encode(piece).decode())
+        heard.sent_s = at_s + PIECE_S
         if at_s >= next_sample_s:
             note_memory(heard, server, at_s)
             next_sample_s = at_s + SAMPLE_EVERY_S
@@ -216,6 +223,19 @@ async def say(
     while not heard.last:
         await asyncio.sleep(SAMPLE_EVERY_S)
         note_memory(heard, server, talk.samples.size / SAMPLE_RATE_HZ)
+
+
+async def show_progress(talk: Talk, heard: Heard, began_s: float) -> None:
+    """Say now and then how far it is: a talk that stalls looks other than a slow one."""
+    talk_s = talk.samples.size / SAMPLE_RATE_HZ
+    while True:
+        await asyncio.sleep(SAY_EVERY_S)
+        print(
+            f"{time.monotonic() - began_s:.0f} s: of {talk_s:.0f} s of talk "
+            f"{heard.sent_s:.0f} sent, {heard.translated_s:.0f} translated "
+            f"in {len(heard.segments)} segments",
+            file=sys.stderr,
+        )
 
 
 def wire_pieces(samples: np.ndarray) -> Iterator[bytes]:
