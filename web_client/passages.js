@@ -22,7 +22,7 @@ export const MAX_PASSAGES = 300;
  * @property {string} id
  * @property {string} source what was said
  * @property {string} target what it means
- * @property {string} language code of the language it was to be translated into
+ * @property {string} language code of the language it is translated into
  * @property {"open" | "done" | "incomplete" | "failed" | "lost"} status
  * @property {number | null} latencyMs from the end of its speech to its first text
  */
@@ -31,7 +31,9 @@ export const MAX_PASSAGES = 300;
 export const PASSAGE_REDUCERS = {
   [TRANSLATION_EVENT.sourceDelta]: (state, { delta }) => grow(state, "source", delta),
 
-  [TRANSLATION_EVENT.targetDelta]: (state, { delta }) => grow(state, "target", delta),
+  // What was said before the language was changed is still translated as it was to be.
+  [TRANSLATION_EVENT.targetDelta]: (state, { delta, language }) =>
+    grow(state, "target", delta, language),
 
   [EXTENSION_EVENT.segmentTimings]: (state, event) => ({
     ...state,
@@ -66,12 +68,17 @@ export function losePassages(passages) {
  * @param {SessionState} state
  * @param {"source" | "target"} side
  * @param {string} delta
+ * @param {string} [language] that it is in, from servers that say so
  * @returns {SessionState}
  */
-function grow(state, side, delta) {
+function grow(state, side, delta, language) {
   const last = state.passages.at(-1);
   if (last?.status === "open") {
-    const grown = { ...last, [side]: (last[side] + delta).trimStart() };
+    const grown = {
+      ...last,
+      language: language ?? last.language,
+      [side]: (last[side] + delta).trimStart(),
+    };
     return { ...state, passages: [...state.passages.slice(0, -1), grown] };
   }
   /** @type {Passage} */
@@ -79,7 +86,7 @@ function grow(state, side, delta) {
     id: `passage-${state.passagesBegun + 1}`,
     source: "",
     target: "",
-    language: state.languages.target,
+    language: language ?? state.languages.target,
     status: "open",
     latencyMs: null,
     // What separates it from the passage before is their gap on the page.

@@ -53,9 +53,14 @@ def input_transcript_delta(delta: str, elapsed_ms: int) -> Event:
     return {"type": "session.input_transcript.delta", "delta": delta, "elapsed_ms": elapsed_ms}
 
 
-def output_transcript_delta(delta: str, elapsed_ms: int) -> Event:
-    """More of the translation."""
-    return {"type": "session.output_transcript.delta", "delta": delta, "elapsed_ms": elapsed_ms}
+def output_transcript_delta(delta: str, elapsed_ms: int, language: str | None = None) -> Event:
+    """More of the translation; extension `timings`: with the language it is in."""
+    event: Event = {
+        "type": "session.output_transcript.delta",
+        "delta": delta,
+        "elapsed_ms": elapsed_ms,
+    }
+    return event if language is None else event | {"language": language}
 
 
 def speech_started(item_id: str, audio_start_ms: int) -> Event:

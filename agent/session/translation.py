@@ -20,7 +20,7 @@ from agent.config import Limits, VadSettings
 from agent.errors import InvalidEvent, LimitExceeded, LocalError, RemoteError
 from agent.protocol import server_events
 from agent.protocol.client_events import ClientEvent, SessionClose, SessionUpdate
-from agent.protocol.translation import INPUT_FORMAT
+from agent.protocol.translation import INPUT_FORMAT, TranslationConfig
 from agent.session.commands import BranchPurpose, Commit, Configure, DeleteItem, StartBranch
 from agent.session.expiry import Expiry
 from agent.session.listening import SAMPLES_PER_MS, Turn
@@ -71,14 +71,14 @@ class _Segment:
 
     Attributes:
         turn: What was heard.
-        shows_source: Whether the words that were said are sent too.
+        config: What was asked for when it was begun.
         texts: Both, as far as they were sent.
         waiting: What its branch gave and was not looked at yet.
         status: As a response's: `in_progress` until its branch has ended.
     """
 
     turn: Turn
-    shows_source: bool
+    config: TranslationConfig
     texts: Texts
     waiting: list[TokenEvent] = field(default_factory=list)
     status: str = "in_progress"
@@ -248,7 +248,7 @@ class TranslationSession:
     def _segment_ended(self, turn: Turn) -> None:
         last = self._pending[-1].turn.item_id if self._pending else None
         texts = self._previews.close(turn.ended_at)
-        segment = _Segment(turn, self._shows_source, texts)
+        segment = _Segment(turn, self._open_config, texts)
         branch_id = self._new_id("branch")
         self._pending.append(segment)
         self._by_branch[branch_id] = segment
@@ -285,28 +285,28 @@ class TranslationSession:
                 self._outbox.send(server_events.error(NotTranslated(segment.turn, code, message)))
 
     def _send(self, segment: _Segment, texts: tuple[str, str], now: float) -> None:
-        sent = self._send_texts(
-            *texts, shows_source=segment.shows_source, end_sample=segment.turn.end_sample
-        )
+        sent = self._send_texts(*texts, config=segment.config, end_sample=segment.turn.end_sample)
         if sent and segment.first_text_at is None:
             segment.first_text_at = now
 
     def _show_preview(self, source: str, translation: str, end_sample: int) -> None:
-        self._send_texts(
-            source, translation, shows_source=self._shows_source, end_sample=end_sample
-        )
+        self._send_texts(source, translation, config=self._open_config, end_sample=end_sample)
 
     def _send_texts(
-        self, source: str, translation: str, *, shows_source: bool, end_sample: int
+        self, source: str, translation: str, *, config: TranslationConfig, end_sample: int
     ) -> bool:
         """Send more of both texts, if there is any to be sent."""
         elapsed_ms = -(-end_sample // (SAMPLES_PER_MS * ELAPSED_STEP_MS)) * ELAPSED_STEP_MS
-        source = self._source.grow(source) if shows_source else ""
+        audio = config.audio
+        source = self._source.grow(source) if audio.input.transcription is not None else ""
         translation = self._translation.grow(translation)
+        language = audio.output.language if "timings" in self._options.extensions else None
         if source:
             self._outbox.send(server_events.input_transcript_delta(source, elapsed_ms))
         if translation:
-            self._outbox.send(server_events.output_transcript_delta(translation, elapsed_ms))
+            self._outbox.send(
+                server_events.output_transcript_delta(translation, elapsed_ms, language)
+            )
         return bool(source or translation)
 
     def _end_when_done(self) -> None:
@@ -316,11 +316,6 @@ class TranslationSession:
             self._outbox.put(self._closing)
 
     # ------------------------------------------------------------ inside
-
-    @property
-    def _shows_source(self) -> bool:
-        """Whether the words of the open segment are sent too."""
-        return self._open_config.audio.input.transcription is not None
 
     def _configure_engine(self) -> None:
         transcription = self._config.audio.input.transcription

@@ -133,6 +133,20 @@ async def test_languages_change_in_the_middle(page: Page, server: BrowserServer)
     await expect(agent).to_have_attribute("language", "fr")
 
 
+async def test_what_was_said_before_a_change_has_the_language_it_is_in(
+    page: Page, server: BrowserServer
+) -> None:
+    session = await open_page(page, server, "?mode=translation&language=en")
+    await target_picker(page).select_option("fr")
+    await session.until_event("session.update", count=2)
+    late = server_events.output_transcript_delta("Hello", 200, "en")
+    later = server_events.output_transcript_delta(" Bonjour", 400, "fr")
+    await session.send(said("Hallo"), late, segment(0), said(" Guten Tag"), later, segment(1))
+    targets = page.locator(".target")
+    await expect(targets).to_have_text(["Hello", "Bonjour"])
+    assert [await one.get_attribute("lang") for one in await targets.all()] == ["en", "fr"]
+
+
 async def test_a_model_with_one_target_says_so(page: Page, server: BrowserServer) -> None:
     server.offer_targets("en")
     session = await open_page(page, server, "?mode=translation&language=de")

@@ -104,6 +104,35 @@ def test_a_language_changes_from_the_next_segment_on() -> None:
     ]
 
 
+def test_each_text_says_its_language_where_that_was_asked_for() -> None:
+    driver = TranslationDriver(extensions=frozenset({"timings"}), while_spoken=True)
+    driver.segment()
+    driver.audio(500, 1.0)
+    driver.say(update(output={"language": "es"}))  # it counts from the third segment on
+    driver.segment(500)
+    driver.text("one")
+    driver.end()
+    driver.text("two")
+    driver.end()
+    for preview in ("tres cuatro", "tres cuatro cinco"):
+        driver.audio(1500, 1.0)
+        driver.look("three four", preview)
+    deltas = [one for one in driver.events if one["type"] == "session.output_transcript.delta"]
+    assert [(one["delta"].strip(), one["language"]) for one in deltas] == [
+        ("one", "en"),
+        ("two", "en"),
+        ("tres cuatro", "es"),
+    ]
+
+
+def test_nobody_else_is_told_the_language() -> None:
+    driver = TranslationDriver()
+    driver.segment()
+    driver.text("one")
+    delta = only(driver.events, "session.output_transcript.delta")
+    assert set(delta) == {"type", "event_id", "delta", "elapsed_ms"}
+
+
 def test_closing_translates_what_was_said_to_the_last_word() -> None:
     driver = TranslationDriver()
     driver.segment()
