@@ -51,6 +51,11 @@ class Metrics:
         stage_s: Parts of `first_token_s`, by `stage`: `endpointing` (end of speech to the end
             of the turn), then what the engine names, then `other`.
         first_token_s: End of speech to the first token.
+        interruption_s: What speech that cancelled an answer took, by `stage`, from the arrival of
+            its 200th ms: `heard` (its scores), `last_text` (the last text was written; 0 when
+            that was before); and `writing`, from the last text's release to that.
+        text_hold_s: How long text of an answer waited for sound that had come and was not heard,
+            by `outcome`: `heard`, or `gave_up` where that took too long.
         loop_delay_s: How late the event loop runs what is due.
         engine_restarts: Engine processes that had to be replaced.
         engine_ready: 1 while the engine can answer.
@@ -114,6 +119,20 @@ class Metrics:
             "voice_agent_first_token_seconds",
             "End of speech to the first token.",
             buckets=_STAGE_BUCKETS_S,
+            registry=registry,
+        )
+        self.interruption_s = Histogram(
+            "voice_agent_interruption_seconds",
+            "What speech that cancelled an answer took, by stage.",
+            ["stage"],
+            buckets=_LOOP_DELAY_BUCKETS_S,
+            registry=registry,
+        )
+        self.text_hold_s = Histogram(
+            "voice_agent_text_hold_seconds",
+            "How long text waited for sound that was not heard yet, by outcome.",
+            ["outcome"],
+            buckets=_LOOP_DELAY_BUCKETS_S,
             registry=registry,
         )
         self.loop_delay_s = Histogram(

@@ -131,7 +131,8 @@ def address(options: argparse.Namespace, stack: contextlib.ExitStack) -> ServerA
         key = options.api_key_file and Path(options.api_key_file).read_text("utf-8").strip()
         return ServerAddress(options.url, key)
     say("starting a server")
-    return ServerAddress(stack.enter_context(running_server()).url)
+    started = stack.enter_context(running_server())
+    return ServerAddress(started.url, logs=started.logs)
 
 
 @contextlib.contextmanager

@@ -100,9 +100,13 @@ class ReorderBuffer:
     @property
     def deadline_s(self) -> float | None:
         """When `take` gives what waits behind a hole; None when nothing waits."""
-        if not self._waiting:
-            return None
-        return min(arrived_s for _, arrived_s in self._waiting.values()) + self._patience_s
+        since_s = self.waits_since_s
+        return None if since_s is None else since_s + self._patience_s
+
+    @property
+    def waits_since_s(self) -> float | None:
+        """When the oldest packet that waits behind a hole came; None when nothing waits."""
+        return min((arrived_s for _, arrived_s in self._waiting.values()), default=None)
 
     @property
     def source(self) -> int | None:

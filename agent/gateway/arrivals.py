@@ -38,6 +38,9 @@ class Arrivals:
         self._timer: asyncio.TimerHandle | None = None
         self._filled = asyncio.Event()
 
+    def __bool__(self) -> bool:
+        return bool(self._entries or self._packets)
+
     def put_audio(self, packed: bytes) -> None:
         """Add packets (see `audio.rtp.pack`)."""
         self._packets.append(packed)

@@ -21,6 +21,7 @@ from aiortc import RTCPeerConnection, RTCRtpReceiver
 from aiortc.rtp import RtcpReceiverInfo, RtcpRrPacket
 
 from agent.audio.rtp import ReorderBuffer, RtpPacket, read_packet
+from agent.gateway.transport import unread_bytes
 
 MAX_DATAGRAM_BYTES = 2048
 """More than any network carries in one piece, and than libsrtp's buffer takes."""
@@ -91,6 +92,16 @@ class AudioPath:
 
         connection.data_received = data_received
         connection.request_received = request_received
+
+    @property
+    def has_unread(self) -> bool:
+        """Whether datagrams lie in a socket of the connection."""
+        sockets = (
+            protocol.transport.get_extra_info("socket")
+            for protocol in self._dtls.transport._connection._protocols
+            if protocol.transport is not None
+        )
+        return any(one.fileno() >= 0 and unread_bytes(one.fileno()) for one in sockets if one)
 
     async def report(self, buffer: ReorderBuffer) -> None:
         """Tell the sender how much was lost: by that it chooses how much to send twice.

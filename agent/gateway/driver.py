@@ -26,9 +26,12 @@ from agent.engine.contract import ConversationSettings
 from agent.errors import EngineError, InvalidEvent
 from agent.gateway.alarm import Alarm
 from agent.gateway.engine_side import EngineSide
+from agent.gateway.holding import TextHold
 from agent.gateway.inbox import AudioMessage, Inbox, Stalled
+from agent.gateway.last_text import LastText
 from agent.gateway.pauses import PauseScores, pause_judge
 from agent.gateway.refusals import error_event
+from agent.gateway.reporter import Reporter
 from agent.gateway.services import Services, SessionQuery
 from agent.gateway.session_types import make_session
 from agent.gateway.transport import (
@@ -79,6 +82,7 @@ class SessionDriver:
         self._services = services
         self._metrics = services.metrics
         self._log = log.bind(session_id=session_id)
+        self._reporter = Reporter(services.metrics, self._log)
         self._session = make_session(session_id, services, query, _new_id)
         events = TRANSLATION_EVENTS if query.translates else CONVERSATION_EVENTS
         self._intake: Intake = transport.intake or AudioIntake(self._session.input_format)
@@ -90,12 +94,18 @@ class SessionDriver:
         self._something_to_send = asyncio.Event()
         self._answered = asyncio.Event()
         self._answered.set()
+        self._last_text = LastText()
         self._turns = 0
         self._audio_s = 0.0
         # Kept, because on Python 3.11 each time it is asked for costs a system call.
         self._loop = asyncio.get_running_loop()
         self._alarm = Alarm(self._loop, self._tick)
         self._arrived_at = self._loop.time()
+        self._taking_since: float | None = None
+        self._hold = TextHold(
+            self._session, transport, services, self._sound_waits_since, self._look_again
+        )
+        transport.on_clear = self._all_written
 
     async def run(self) -> None:
         """Serve the session until it or its connection ends."""
@@ -159,6 +169,7 @@ class SessionDriver:
                 case _:
                     await self._take_event(entry)
             self._working = False
+            self._look_at_hold()
             self._carry_out()
 
     async def _send(self) -> None:
@@ -176,10 +187,16 @@ class SessionDriver:
     # ------------------------------------------------------------ input
 
     async def _take_audio(self, messages: list[AudioMessage]) -> None:
-        await self._wait_for_engine()
-        whole = [message for message in messages if self._is_whole(message)]
-        if not whole:
-            return
+        self._taking_since = messages[0].arrived_at
+        try:
+            await self._wait_for_engine()
+            whole = [message for message in messages if self._is_whole(message)]
+            if whole:
+                await self._take_whole(whole)
+        finally:
+            self._taking_since = None
+
+    async def _take_whole(self, whole: list[AudioMessage]) -> None:
         data = b"".join(message.data for message in whole)
         self._arrived_at = whole[-1].arrived_at
         # One message may hold minutes; other sessions must not wait for all of it.
@@ -197,6 +214,7 @@ class SessionDriver:
         samples, probabilities = await self._services.hub.score(
             self._stream, self._intake, data, scored=self._session.detects_turns
         )
+        self._look_at_hold()
         self._session.receive_audio(samples, probabilities, self._now(), self._arrived_at)
 
     def _is_whole(self, message: AudioMessage) -> bool:
@@ -210,6 +228,7 @@ class SessionDriver:
     async def _take_event(self, event: ClientEvent) -> None:
         if isinstance(event, InputAudioCommit | InputAudioClear | SessionClose):
             await self._flush_audio()
+        self._look_at_hold()
         self._session.receive_event(event, self._now())
         if isinstance(event, SessionUpdate):
             await self._change_format()
@@ -242,11 +261,25 @@ class SessionDriver:
         ):
             await asyncio.sleep(BACKLOG_POLL_S)
 
+    def _sound_waits_since(self) -> float | None:
+        """When the oldest sound came that the session has not heard."""
+        return self._inbox.audio_waits_since if self._taking_since is None else self._taking_since
+
+    def _look_at_hold(self) -> None:
+        """Text may be sent next, or there is less to wait for."""
+        self._hold.look(is_sending=bool(self._outgoing))
+
+    def _look_again(self) -> None:
+        self._look_at_hold()
+        self._carry_out()
+
     def _receive_tokens(self, event: tokens.TokenEvent) -> None:
+        self._look_at_hold()
         self._session.receive_tokens(event, self._now())
         self._carry_out()
 
     def _receive_turn_score(self, number: int, probability: float) -> None:
+        self._look_at_hold()
         self._session.receive_turn_score(number, probability, self._now())
         self._carry_out()
 
@@ -257,10 +290,18 @@ class SessionDriver:
         if self._session.is_stalled(self._now()):
             self._inbox.put_stalled()
             return
+        self._look_at_hold()
         self._session.tick(self._now())
         self._carry_out()
 
     # ------------------------------------------------------------ output
+
+    def _all_written(self) -> None:
+        """The connection has taken what it was given."""
+        if not self._outgoing:
+            self._last_text.written()
+            if self._hold.is_on:
+                self._look_again()
 
     def _carry_out(self) -> None:
         """Do all that the session wants done, in order, and set its alarm."""
@@ -268,10 +309,14 @@ class SessionDriver:
             match output:
                 case outputs.Send(event=event):
                     self._outgoing.append(event)
+                    self._last_text.note(event)
                 case outputs.TurnReport():
-                    self._report(output)
+                    self._turns += 1
+                    self._reporter.turn(output)
                 case outputs.EarlyAnswerReport(outcome=outcome):
                     self._metrics.early_answers.labels(outcome).inc()
+                case outputs.InterruptionReport():
+                    self._reporter.interruption(output, self._last_text)
                 case outputs.PassReport():
                     self._metrics.note_pass(output.purpose, output.outcome, output.took_s)
                 case outputs.Close():
@@ -305,28 +350,6 @@ class SessionDriver:
         if deadline is not None:
             self._alarm.set(deadline)
 
-    def _report(self, report: outputs.TurnReport) -> None:
-        self._turns += 1
-        self._metrics.turns.inc()
-        for stage, stage_ms in report.stages_ms.items():
-            self._metrics.stage_s.labels(stage).observe(stage_ms / 1000)
-        if report.first_token_ms is not None:
-            self._metrics.first_token_s.observe(report.first_token_ms / 1000)
-        if report.status is not None:
-            self._metrics.responses.labels(report.status).inc()
-        self._log.info(
-            "turn",
-            item_id=report.item_id,
-            response_id=report.response_id,
-            status=report.status,
-            audio_s=round(report.audio_s, 2),
-            clips=report.clips,
-            end_reason=report.end_reason,
-            first_token_ms=report.first_token_ms and round(report.first_token_ms),
-            output_tokens=report.output_tokens,
-            **{f"{name}_ms": value for name, value in report.stages_ms.items()},
-        )
-
     # ------------------------------------------------------------ the end
 
     async def _refuse(self, error: EngineError) -> None:
@@ -342,6 +365,7 @@ class SessionDriver:
 
     def _end(self) -> None:
         self._alarm.cancel()
+        self._hold.close()
         self._services.hub.close_stream(self._stream)
         self._pause_scores.close()
         self._engine_side.close()

@@ -88,6 +88,14 @@ class Inbox:
     def __bool__(self) -> bool:
         return bool(self._entries)
 
+    @property
+    def audio_waits_since(self) -> float | None:
+        """When the oldest audio that is in here came, in seconds; None without any."""
+        if not self._audio_bytes:
+            return None
+        waiting = (entry for entry, _ in self._entries if isinstance(entry, AudioMessage))
+        return next(waiting).arrived_at
+
     def put(self, message: str | bytes, now: float) -> None:
         """Add one message of the client; text is parsed here."""
         entry = self._read(message, now)

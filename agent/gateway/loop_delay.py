@@ -8,24 +8,46 @@ import time
 from prometheus_client import Histogram
 
 PERIOD_S = 0.01
+STALL_S = 0.01
+"""A loop that is so late has stood still; a busy one is rarely."""
+
 LONGEST_GAP_S = 1.0
 """A gap longer than this (the machine slept) counts once, not once a period."""
 
 
-async def watch_loop_delay(histogram: Histogram) -> None:
-    """Measure until cancelled.
+class LoopWatch:
+    """Watches one event loop."""
 
-    Wakes are due at a fixed rate, and every one that was due is counted with its own delay:
-    a loop blocked for 100 ms delays ten of them by 100, 90, 80, … ms, not one.
+    def __init__(self) -> None:
+        self._woke_s: float | None = None
+        self._late_s = float("-inf")
 
-    Args:
-        histogram: Takes each delay, in seconds.
-    """
-    due_s = time.monotonic() + PERIOD_S
-    while True:
-        await asyncio.sleep(max(0.0, due_s - time.monotonic()))
+    async def run(self, histogram: Histogram) -> None:
+        """Measure until cancelled.
+
+        Wakes are due at a fixed rate, and every one that was due is counted with its own delay:
+        a loop blocked for 100 ms delays ten of them by 100, 90, 80, … ms, not one.
+
+        Args:
+            histogram: Takes each delay, in seconds.
+        """
+        due_s = time.monotonic() + PERIOD_S
+        while True:
+            await asyncio.sleep(max(0.0, due_s - time.monotonic()))
+            self._woke_s = now_s = time.monotonic()
+            histogram.observe(max(0.0, now_s - due_s))
+            if now_s - due_s > STALL_S:
+                self._late_s = now_s
+            due_s += PERIOD_S
+            if now_s - due_s > LONGEST_GAP_S:
+                due_s = now_s + PERIOD_S
+
+    def stalled_within(self, period_s: float) -> bool:
+        """Whether the loop stood still for longer than `STALL_S` in that time, or just did.
+
+        What has come in from outside meanwhile is older than it seems. False while not watched.
+        """
         now_s = time.monotonic()
-        histogram.observe(max(0.0, now_s - due_s))
-        due_s += PERIOD_S
-        if now_s - due_s > LONGEST_GAP_S:
-            due_s = now_s + PERIOD_S
+        if self._woke_s is None:
+            return False
+        return now_s - self._late_s < period_s or now_s - self._woke_s > PERIOD_S + STALL_S

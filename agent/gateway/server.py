@@ -19,7 +19,6 @@ from starlette.types import ASGIApp
 from agent.config import Limits
 from agent.engine.contract import Engine
 from agent.errors import ConfigError
-from agent.gateway.loop_delay import watch_loop_delay
 from agent.gateway.progress import Say, progress_lines, say_on_stdout
 from agent.gateway.serving import Gateway
 from agent.gateway.sessions import Phase
@@ -153,7 +152,7 @@ async def serve(
     server = Server(
         uvicorn_config(app, limits, tls), drain=lambda: sessions.drain(limits.shutdown_grace_s)
     )
-    watching = asyncio.create_task(watch_loop_delay(services.metrics.loop_delay_s))
+    watching = asyncio.create_task(services.loop_watch.run(services.metrics.loop_delay_s))
     serving = asyncio.create_task(server.serve(sockets=[listener]))
     loading = asyncio.create_task(_load(services.engine, say))
     try:

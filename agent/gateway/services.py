@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from agent.gateway.load import EngineLoad
+from agent.gateway.loop_delay import LoopWatch
 
 if TYPE_CHECKING:
     from agent.config import Settings
@@ -29,6 +30,8 @@ class Services:
         hub: Tells speech from silence.
         metrics: Counts.
         turns: Judges pauses; None where no model can: waits are fixed then.
+        load: How much the engine does.
+        loop_watch: Says whether the event loop stands still at times.
     """
 
     settings: Settings
@@ -37,6 +40,7 @@ class Services:
     metrics: Metrics
     turns: TurnHub | None = None
     load: EngineLoad = field(default_factory=EngineLoad)
+    loop_watch: LoopWatch = field(default_factory=LoopWatch)
 
     @property
     def engine_is_behind(self) -> bool:

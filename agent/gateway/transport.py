@@ -6,8 +6,11 @@ one task receives, any task of the same event loop sends.
 
 from __future__ import annotations
 
+import array
+import fcntl
 import json
-from collections.abc import Mapping
+import termios
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from agent.audio.intake import Intake
@@ -22,6 +25,9 @@ CLOSE_INTERNAL_ERROR = 1011
 CLOSE_RESTARTING = 1012
 CLOSE_TRY_AGAIN_LATER = 1013
 CLOSE_UNAUTHORIZED = 3000
+
+UNREAD_EXTENSION = "voice_agent.unread"
+"""Name in an ASGI scope's extensions: says whether the connection has something unread."""
 
 MAX_CLOSE_REASON_BYTES = 123
 """A control frame holds 125 bytes, two of them the code (RFC 6455, section 5.5)."""
@@ -38,6 +44,13 @@ def to_text(event: Mapping[str, object]) -> str:
 def size_bytes(text: str) -> int:
     """Size of a message's text in UTF-8."""
     return len(text) if text.isascii() else len(text.encode())
+
+
+def unread_bytes(fileno: int) -> int:
+    """How much has come in at a socket and was not read; of datagrams, the next one (man 7 udp)."""
+    size = array.array("i", [0])
+    fcntl.ioctl(fileno, termios.FIONREAD, size)
+    return size[0]
 
 
 class TransportClosed(VoiceAgentError):
@@ -67,6 +80,26 @@ class Transport(Protocol):
 
     intake: Intake | None
     """Reads the audio of this connection; None where it is coded as the session's settings say."""
+
+    on_clear: Callable[[], None] | None
+    """Called each time when all that was sent has been written."""
+
+    @property
+    def is_clear(self) -> bool:
+        """Whether all that was sent has been written: it cannot be taken back any more.
+
+        Written means handed to the operating system, or for a data channel to its protocol; while
+        the peer is slow it is not.
+        """
+
+    @property
+    def audio_waits_since(self) -> float | None:
+        """When the oldest audio came that `receive` cannot give yet, in seconds on the monotonic
+        clock, because something before it is missing; None without."""
+
+    @property
+    def has_unread(self) -> bool:
+        """Whether something has come that `receive` has not given yet."""
 
     async def receive(self) -> str | bytes:
         """Wait for the next message: text is one JSON event, bytes are raw audio.

@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import structlog
 from aiortc import (
@@ -88,6 +88,7 @@ class WebRtcTransport:
         """A connection that waits for an offer."""
         self.intake: Intake | None = OpusIntake()
         self.ended: TransportClosed | None = None
+        self.on_clear: Callable[[], None] | None = None
         self._max_message_bytes = max_message_bytes
         self._peer = RTCPeerConnection(RTCConfiguration(iceServers=list(ice_servers)))
         self._channel: RTCDataChannel | None = None
@@ -132,6 +133,21 @@ class WebRtcTransport:
         self._path = path
         self._watch = asyncio.create_task(self._look_after())
         return with_opus_parameters(answer)
+
+    @property
+    def is_clear(self) -> bool:
+        """Whether nothing waits to be written; see `Transport.is_clear`."""
+        return not self._outbox and (self._channel is None or not self._channel.bufferedAmount)
+
+    @property
+    def audio_waits_since(self) -> float | None:
+        """When the oldest packet came that waits for one before it."""
+        return self._reorder.waits_since_s
+
+    @property
+    def has_unread(self) -> bool:
+        """Whether something has come that was not received; see `Transport.has_unread`."""
+        return bool(self._arrivals) or (self._path is not None and self._path.has_unread)
 
     async def receive(self) -> str | bytes:
         """Wait for the next message; see `Transport.receive`."""
@@ -190,6 +206,7 @@ class WebRtcTransport:
         self._channel = channel
         channel.on("message", self._message)
         channel.on("close", self._state_changed)
+        channel.on("bufferedamountlow", self._drained)  # its threshold is 0 bytes
         self._write_outbox()
 
     def _message(self, message: str | bytes) -> None:
@@ -254,6 +271,10 @@ class WebRtcTransport:
         while self._outbox:
             self._channel.send(self._outbox.popleft())
         self._outbox_bytes = 0
+
+    def _drained(self) -> None:
+        if self.on_clear is not None and self.is_clear:
+            self.on_clear()
 
     def _start_closing(self, code: int, reason: str) -> None:
         self._end(code, reason, by_peer=False)

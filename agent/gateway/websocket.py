@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import structlog
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
@@ -15,6 +15,7 @@ from agent.gateway.refusals import answer_subprotocol, close_reason, error_event
 from agent.gateway.transport import (
     CLOSE_LOST,
     CLOSE_TRY_AGAIN_LATER,
+    UNREAD_EXTENSION,
     TransportClosed,
     size_bytes,
     to_text,
@@ -39,11 +40,17 @@ class WebSocketTransport:
 
     name = "websocket"
     intake: Intake | None = None
+    audio_waits_since: float | None = None
 
     def __init__(self, websocket: WebSocket, max_message_bytes: int) -> None:
         """Wrap an accepted WebSocket; messages above `max_message_bytes` are not passed on."""
         self.ended: TransportClosed | None = None
+        self.on_clear: Callable[[], None] | None = None
         self._websocket = websocket
+        # Only our own wire knows; another ASGI server's connections seem to be read at once.
+        self._has_unread: Callable[[], bool] = websocket.scope.get("extensions", {}).get(
+            UNREAD_EXTENSION, lambda: False
+        )
         self._max_message_bytes = max_message_bytes
         self._outbox: deque[str] = deque()
         self._outbox_bytes = 0
@@ -62,6 +69,16 @@ class WebSocketTransport:
         except OSError as error:
             raise TransportClosed(CLOSE_LOST, by_peer=True) from error
         return cls(websocket, max_message_bytes)
+
+    @property
+    def is_clear(self) -> bool:
+        """Whether nothing waits to be written; see `Transport.is_clear`."""
+        return self._outbox_bytes == 0
+
+    @property
+    def has_unread(self) -> bool:
+        """Whether something has come that was not received; see `Transport.has_unread`."""
+        return self._has_unread()
 
     async def receive(self) -> str | bytes:
         """Wait for the next message; see `Transport.receive`."""
@@ -131,6 +148,8 @@ class WebSocketTransport:
                 self._end(CLOSE_LOST, by_peer=True)
                 return
             self._outbox_bytes -= len(text)
+            if not self._outbox and self.on_clear is not None:
+                self.on_clear()
 
     def _end(self, code: int, reason: str = "", *, by_peer: bool) -> None:
         """Note how the connection ended; the first cause counts."""

@@ -8,20 +8,31 @@ one as an error.
 from __future__ import annotations
 
 import asyncio
+import socket
+from contextlib import suppress
 from typing import Any
 
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.protocol import OPEN
 
-from agent.gateway.transport import CLOSE_LOST, CLOSE_TRY_AGAIN_LATER
+from agent.gateway.transport import (
+    CLOSE_LOST,
+    CLOSE_TRY_AGAIN_LATER,
+    UNREAD_EXTENSION,
+    unread_bytes,
+)
 
 try:
     from websockets.speedups import apply_mask
 except ImportError:  # not compiled for every platform
     from websockets.utils import apply_mask
 
-WRITE_STALL_S = 10.0
-"""A peer that takes nothing for so long is cut off."""
+WRITE_STALL_S = 60.0
+"""A peer that takes nothing for so long is cut off; one may well not read while it speaks."""
+
+UNSENT_BYTES = 4096
+"""So much the kernel takes before we learn that the peer is slow, beside what is on its way. Linux
+would take 4 MB (loopback), minutes of text that could not be withheld any more."""
 
 MAX_QUEUED_MESSAGES = 8
 """Whole messages taken in before the socket is not read until the session has caught up."""
@@ -37,6 +48,16 @@ class WebSocketWire(WebSocketsSansIOProtocol):
     _stall_timer: asyncio.TimerHandle | None = None
     # Since the last ping; also where its answer may lie behind what we do not read.
     _shows_life: bool = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Learn at once when the peer is slow: text then waits where it can be taken back."""
+        super().connection_made(transport)
+        self.transport.set_write_buffer_limits(high=0)
+        connection = transport.get_extra_info("socket")
+        if connection is not None and hasattr(socket, "TCP_NOTSENT_LOWAT"):
+            # Not on a Unix socket, behind a proxy.
+            with suppress(OSError):
+                connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT_BYTES)
 
     def data_received(self, data: bytes) -> None:
         """Take bytes of the peer.
@@ -64,6 +85,12 @@ class WebSocketWire(WebSocketsSansIOProtocol):
         await super().send(message)
         if message["type"] == "websocket.http.response.body" and self.close_sent:
             self.handshake_complete = True
+
+    async def run_asgi(self) -> None:
+        """Run the application; it can ask whether there is something that it did not get yet."""
+        extensions: Any = self.scope["extensions"]
+        extensions[UNREAD_EXTENSION] = self._has_unread
+        await super().run_asgi()
 
     def pause_writing(self) -> None:
         """The peer reads more slowly than we write: from here on it has a time limit."""
@@ -105,6 +132,12 @@ class WebSocketWire(WebSocketsSansIOProtocol):
         """The peer broke the protocol, or its message is above the ceiling; it was told."""
         super().handle_parser_exception()
         self.disconnected = True
+
+    def _has_unread(self) -> bool:
+        connection = self.transport.get_extra_info("socket")
+        if not self.queue.empty() or connection is None:
+            return not self.queue.empty()
+        return connection.fileno() >= 0 and unread_bytes(connection.fileno()) > 0
 
     def _is_between_messages(self) -> bool:
         """Whether the general parser waits for the first byte of a message.

@@ -11,11 +11,11 @@ from collections.abc import Callable, Iterable
 from agent.config import InterruptionSettings
 from agent.protocol.config import AnyConfig, SessionConfig
 from agent.session import settings
-from agent.session.early import EarlyAnswers
+from agent.session.early import EarlyAnswer, EarlyAnswers
 from agent.session.interruption import Overlap, Verdict, WordCheck, Words
-from agent.session.listening import Turn
+from agent.session.listening import Progress, Turn
 from agent.session.outbox import NewId, Outbox
-from agent.session.reports import report_turn
+from agent.session.reports import report_interruption, report_turn
 from agent.session.responses import Response, ResponsePlan, Responses
 from agent.session.tokens import TokenEvent
 from agent.turns.backchannels import is_backchannel
@@ -60,7 +60,14 @@ class Answering:
         # answer in progress to end.
         self._speaking: Overlap | None = None
         self._waiting: list[Overlap] = []
+        self._held = False
         self._judged_at = float("-inf")
+
+    @property
+    def interrupts(self) -> bool:
+        """Whether speech over an answer stops it."""
+        detection = self._config.audio.input.turn_detection
+        return detection is not None and detection.interrupt_response
 
     @property
     def deadline(self) -> float | None:
@@ -82,6 +89,12 @@ class Answering:
         is_near = last_text_at is not None and now < last_text_at + guard.echo_guard_ms / 1000
         return guard.echo_guard_threshold if is_near or self._responses.active else 0.0
 
+    def hold(self, *, held: bool, now: float) -> None:
+        """Keep text of the answer in progress back until all is heard, or do not any more."""
+        if held is not self._held:
+            self._held = held
+            self._judge(now)
+
     def configure(self, config: AnyConfig, now: float) -> None:
         """Other settings, from now on."""
         self._config = config
@@ -94,15 +107,14 @@ class Answering:
 
     # ------------------------------------------------------------ speech (TurnTaker)
 
-    def speech_continues(self, speech_ms: int, now: float) -> None:
-        """Somebody has spoken for so long in the open turn."""
+    def speech_continues(self, progress: Progress, now: float) -> None:
+        """Somebody speaks, or pauses, in the open turn."""
         overlap = self._speaking
         if overlap is None:
-            if self._responses.active is None or not self._interrupts:
+            if self._responses.active is None or not self.interrupts:
                 return
             overlap = self._speaking = Overlap()
-        if speech_ms != overlap.speech_ms:
-            overlap.speech_ms = speech_ms
+        if overlap.go_on(progress, now):
             self._judge(now)
 
     def speaker_pauses(self, now: float) -> None:
@@ -153,7 +165,7 @@ class Answering:
         self._early.drop()
         if plan.in_conversation:
             self._give_up(self._waiting)  # it answers them too
-        self._responses.start(plan)
+        self._start(plan)
 
     def cancel(self, response: Response, now: float) -> None:
         """Stop a response because the client says so.
@@ -180,7 +192,6 @@ class Answering:
     def tick(self, now: float) -> None:
         """Do what is due."""
         if self.deadline is not None and now >= self.deadline:
-            self._words.tick(now)
             self._judge(now)
 
     # ------------------------------------------------------------ inside
@@ -188,11 +199,6 @@ class Answering:
     @property
     def _overlaps(self) -> list[Overlap]:
         return [*self._waiting, *([self._speaking] if self._speaking else [])]
-
-    @property
-    def _interrupts(self) -> bool:
-        detection = self._config.audio.input.turn_detection
-        return detection is not None and detection.interrupt_response
 
     @property
     def _is_busy(self) -> bool:
@@ -210,14 +216,18 @@ class Answering:
     def _judge(self, now: float) -> None:
         """Do to the answer in progress, and to turns that wait, what all overlaps say."""
         self._judged_at = now
+        self._words.tick(now)
         verdicts = set()
-        if self._interrupts:
+        if self.interrupts:
+            if self._held:
+                verdicts.add(Verdict.WITHHOLD)
             for overlap in self._overlaps:
                 self._words.follow(overlap, now)
                 verdicts.add(overlap.verdict(self._limits, now))
         active = self._responses.active
         if active is not None:
             if Verdict.CANCEL in verdicts:
+                self._report_interruption(active)
                 self._responses.cancel(active, "turn_detected")
                 self._report_answer(active)
             elif Verdict.WITHHOLD in verdicts:
@@ -267,9 +277,14 @@ class Answering:
         """Answer a turn; what of the answer was begun early is sent at once."""
         early = self._early.take()
         plan = ResponsePlan(max_output_tokens=self.max_output_tokens, turn=turn)
-        self._responses.start(plan, early)
+        self._start(plan, early)
         for event in early.events if early is not None else ():
             self.receive(event, now)
+
+    def _start(self, plan: ResponsePlan, early: EarlyAnswer | None = None) -> None:
+        self._responses.start(plan, early)
+        if self._held and self.interrupts and self._responses.active is not None:
+            self._responses.withhold(self._responses.active)
 
     def _response_ended(self, response: Response, now: float) -> None:
         self._report_answer(response)
@@ -278,6 +293,12 @@ class Answering:
     def _report_answer(self, response: Response) -> None:
         if response.plan.turn is not None:
             self._report_turn(response.plan.turn, response)
+
+    def _report_interruption(self, response: Response) -> None:
+        for overlap in self._overlaps:
+            report = report_interruption(overlap, response)
+            if report is not None:
+                self._outbox.put(report)
 
     def _report_turn(self, turn: Turn, response: Response | None) -> None:
         report, timings = report_turn(turn, response)

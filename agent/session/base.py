@@ -30,6 +30,10 @@ class DrivenSession(Protocol):
         """Whether the client waits for text."""
 
     @property
+    def is_interruptible(self) -> bool:
+        """Whether speech would stop an answer."""
+
+    @property
     def next_deadline(self) -> float | None:
         """When `tick` must be called, if nothing else happens before."""
 
@@ -63,6 +67,13 @@ class DrivenSession(Protocol):
 
     def receive_turn_score(self, number: int, probability: float, now: float) -> None:
         """Take how likely it is that the speaker has finished, in a pause that was asked about."""
+
+    def hold_text(self, *, held: bool, now: float) -> None:
+        """Keep back text of the answer that speech may stop, from now on, or do not any more.
+
+        It counts as not sent, as if somebody were speaking: what comes of it then is decided by
+        what was heard meanwhile.
+        """
 
     def tick(self, now: float) -> None:
         """Do what is due at `now`."""

@@ -21,10 +21,12 @@ from enum import Enum, auto
 
 from agent.config import InterruptionSettings
 from agent.session.commands import BranchPurpose, DropBranch, StartBranch
-from agent.session.listening import Turn
+from agent.session.listening import Progress, Turn
 from agent.session.outbox import NewId, Outbox
 from agent.session.tokens import BranchEnded, BranchFailed, BranchText, TokenEvent
 
+# Once so much speech has arrived, nothing more may be sent after another 100 ms.
+INTERRUPTING_MS = 200
 # A shorter piece of speech is not worth recognising: it is half a word.
 FIRST_WORDS_AFTER_MS = 320
 # So much more speech may be other words; at the end of it less is a word.
@@ -69,6 +71,9 @@ class Overlap:
         asked_ms: The speech that the last transcript covers, or None.
         due_at: When an answer is not withheld for its words any longer, in seconds.
         is_late: Whether they were not there by then.
+        enough: How far it was when there was enough speech to stop an answer; None before.
+        enough_at: When that was known, in seconds.
+        withheld_at: When it first kept text back, in seconds; None before.
     """
 
     speech_ms: int = 0
@@ -81,6 +86,17 @@ class Overlap:
     due_at: float = 0.0
     is_late: bool = False
     text: list[str] = field(default_factory=list)
+    enough: Progress | None = None
+    enough_at: float = 0.0
+    withheld_at: float | None = None
+
+    def go_on(self, progress: Progress, now: float) -> bool:
+        """Note how far it is; whether more was said."""
+        if self.enough is None and progress.speech_ms >= INTERRUPTING_MS:
+            self.enough, self.enough_at = progress, now
+        has_grown = progress.speech_ms != self.speech_ms
+        self.speech_ms = progress.speech_ms
+        return has_grown
 
     @property
     def is_quiet(self) -> bool:
@@ -99,6 +115,12 @@ class Overlap:
 
     def verdict(self, limits: InterruptionSettings, now: float) -> Verdict:
         """What this alone does to an answer."""
+        verdict = self._verdict(limits, now)
+        if verdict is not Verdict.GO_ON and self.withheld_at is None:
+            self.withheld_at = now
+        return verdict
+
+    def _verdict(self, limits: InterruptionSettings, now: float) -> Verdict:
         words = Words.UNKNOWN if self.is_late else self.words
         if self.speech_ms >= limits.words_until_ms:
             return Verdict.CANCEL

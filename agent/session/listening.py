@@ -75,14 +75,29 @@ class Turn:
         return (self.end_sample - self.start_sample) / SAMPLE_RATE_HZ
 
 
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far the open turn is.
+
+    Attributes:
+        speech_ms: Speech in it, pauses not counted.
+        position_ms: Audio received, since the session began.
+        arrived_at: When the last of it arrived, in seconds.
+    """
+
+    speech_ms: int
+    position_ms: int
+    arrived_at: float
+
+
 class TurnTaker(Protocol):
     """Who is told about turns."""
 
     def turn_ended(self, turn: Turn) -> None:
         """The turn is over; its utterance is still open in the engine."""
 
-    def speech_continues(self, speech_ms: int, now: float) -> None:
-        """Somebody has spoken for so long in the open turn."""
+    def speech_continues(self, progress: Progress, now: float) -> None:
+        """Somebody speaks, or pauses, in the open turn."""
 
     def speaker_pauses(self, now: float) -> None:
         """The speaker paused; the engine knows."""
@@ -209,8 +224,14 @@ class Listening:
                 probability = 0.0
             self._handle(self._segmenter.push(frame, probability))
             if self.in_turn:
-                speech_ms = self._segmenter.speech_samples // SAMPLES_PER_MS
-                self._turns.speech_continues(speech_ms, now)
+                self._turns.speech_continues(self._progress(arrived_at), now)
+
+    def _progress(self, arrived_at: float) -> Progress:
+        return Progress(
+            speech_ms=self._segmenter.speech_samples // SAMPLES_PER_MS,
+            position_ms=self._segmenter.position_sample // SAMPLES_PER_MS,
+            arrived_at=arrived_at,
+        )
 
     def tick(self, now: float) -> None:
         """End the open turn when frames have stopped coming (mute, lost network)."""

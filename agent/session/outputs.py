@@ -106,5 +106,28 @@ class PassReport:
     took_s: float
 
 
-Report = TurnReport | EarlyAnswerReport | PassReport
+@dataclass(frozen=True, slots=True)
+class InterruptionReport:
+    """Speech has cancelled an answer: for logs and metrics.
+
+    Times are in seconds, on the session's clock.
+
+    Attributes:
+        response_id: The answer.
+        position_ms: Where in the audio the speech was that had to stop it: its 200th ms.
+        arrived_at: When that arrived.
+        heard_at: When the session had its scores.
+        withheld_at: When text began to be withheld, mostly some ms of speech before.
+        last_text_at: When text was let go last, or None.
+    """
+
+    response_id: str
+    position_ms: int
+    arrived_at: float
+    heard_at: float
+    withheld_at: float
+    last_text_at: float | None
+
+
+Report = TurnReport | EarlyAnswerReport | PassReport | InterruptionReport
 Output = Send | Command | ScoreTurn | Close | Report

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from agent.protocol import server_events
+from agent.session.interruption import Overlap
 from agent.session.listening import SAMPLES_PER_MS, Turn
-from agent.session.outputs import TurnReport
+from agent.session.outputs import InterruptionReport, TurnReport
 from agent.session.responses import Response
 
 
@@ -47,6 +48,20 @@ def report_turn(turn: Turn, response: Response | None) -> tuple[TurnReport, dict
         stages_ms=stages_ms,
     )
     return report, event
+
+
+def report_interruption(overlap: Overlap, response: Response) -> InterruptionReport | None:
+    """What speech did to the answer that it cancels; None where a few words did that."""
+    if overlap.enough is None or overlap.withheld_at is None:
+        return None
+    return InterruptionReport(
+        response_id=response.id,
+        position_ms=overlap.enough.position_ms,
+        arrived_at=overlap.enough.arrived_at,
+        heard_at=overlap.enough_at,
+        withheld_at=overlap.withheld_at,
+        last_text_at=response.last_text_at,
+    )
 
 
 def _after_turn(turn: Turn, response: Response) -> dict[str, float]:

@@ -60,7 +60,7 @@ class Response:
         item_id: Its item, once it has said something.
         item_kept: False when the client deleted that item while it was being written.
         text: What was sent.
-        first_text_at: When its first text was sent, in seconds.
+        first_text_at, last_text_at: When its first and its last text were sent, in seconds.
         status: Of the protocol; `in_progress` until it ends.
         usage: What it cost, as far as it got.
         stages_ms: Where the engine spent the time to its first text.
@@ -76,6 +76,7 @@ class Response:
     item_kept: bool = True
     text: str = ""
     first_text_at: float | None = None
+    last_text_at: float | None = None
     status: str = "in_progress"
     usage: TokenUsage = field(default_factory=TokenUsage)
     stages_ms: dict[str, float] | None = None
@@ -274,7 +275,7 @@ class Responses:
             self._open_item(response)
         assert response.item_id is not None
         response.text += text
-        self.last_text_at = now
+        response.last_text_at = self.last_text_at = now
         self._outbox.send(server_events.text_delta(response.id, response.item_id, text))
 
     def _open_item(self, response: Response) -> None:

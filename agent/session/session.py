@@ -7,6 +7,7 @@ No clock, socket, thread or await in here. The driver calls
 - `receive_audio(samples, probabilities, …)` for scored audio,
 - `receive_tokens(event, now)` for what the engine's branches give,
 - `receive_turn_score(number, probability, now)` for the answer to a `ScoreTurn`,
+- `hold_text(held, now)` while it must not send text, as it may not have heard all there is,
 - `tick(now)` when `next_deadline` has come,
 
 and after each call takes `take_output()`: events to send, commands for the engine and
@@ -123,6 +124,11 @@ class Session:
         return self._responses.open_count > 0
 
     @property
+    def is_interruptible(self) -> bool:
+        """Whether speech would stop an answer."""
+        return self._answering.interrupts
+
+    @property
     def backlog_s(self) -> float:
         """Seconds of speech whose text is awaited: none, as answers are not for every word."""
         return 0.0
@@ -224,6 +230,11 @@ class Session:
     def receive_turn_score(self, number: int, probability: float, now: float) -> None:
         """Take how likely the speaker has finished, asked for by `ScoreTurn`; it may be late."""
         self._listening.receive_turn_score(number, probability, now)
+        self._observe(now)
+
+    def hold_text(self, *, held: bool, now: float) -> None:
+        """Keep back text of the answer that speech may stop, or do not any more."""
+        self._answering.hold(held=held, now=now)
         self._observe(now)
 
     def tick(self, now: float) -> None:

@@ -133,6 +133,11 @@ class TranslationSession:
         return bool(self._pending)
 
     @property
+    def is_interruptible(self) -> bool:
+        """Whether speech would stop an answer: nobody is answered."""
+        return False
+
+    @property
     def backlog_s(self) -> float:
         """Seconds of speech that wait for their translation."""
         return sum(segment.turn.audio_s for segment in self._pending)
@@ -209,6 +214,9 @@ class TranslationSession:
 
     def receive_turn_score(self, number: int, probability: float, now: float) -> None:
         """Nobody's turn ends here: no pause is judged."""
+
+    def hold_text(self, *, held: bool, now: float) -> None:
+        """Nothing that speech may stop is sent."""
 
     def tick(self, now: float) -> None:
         """Do what is due at `now`."""

@@ -223,6 +223,7 @@ class Interruption:
         cancelled: Whether the answer was cancelled because of it.
         announced: Whether the server took it for speech at all.
         said: What was said over the answer: a recording's name, or the backchannel.
+        stages_ms: Where the time went, by stage; empty where that is not known.
     """
 
     kind: str
@@ -231,6 +232,7 @@ class Interruption:
     cancelled: bool
     announced: bool
     said: str = ""
+    stages_ms: dict[str, float] = field(default_factory=dict)
 
 
 def interruption_figures(results: Sequence[Interruption]) -> dict[str, Any]:
@@ -239,19 +241,23 @@ def interruption_figures(results: Sequence[Interruption]) -> dict[str, Any]:
     speech = [one for one in counted if one.kind == "speech"]
     backchannels = [one for one in counted if one.kind != "speech"]
     stopped = [
-        (round(max(0.0, one.last_text_ms)), one.said)
+        (round(max(0.0, one.last_text_ms)), one)
         for one in speech
         if one.last_text_ms is not None and one.cancelled
     ]
     last_text_ms = [ms for ms, _ in stopped]
+    slowest = sorted(stopped, key=lambda pair: -pair[0])[:3]
+    stages = [one.stages_ms for _, one in stopped if one.stages_ms]
     kinds = sorted({one.kind for one in backchannels})
     return {
-        "interruption_to_last_text_ms": {
-            "p50": percentile(last_text_ms, 50),
-            "p95": percentile(last_text_ms, 95),
-            "max": percentile(last_text_ms, 100),
+        "interruption_to_last_text_ms": _spread(last_text_ms),
+        "slowest_interruptions_ms": [
+            (ms, one.said, {name: round(stage) for name, stage in one.stages_ms.items()})
+            for ms, one in slowest
+        ],
+        "interruption_stages_ms": {
+            name: _spread([each[name] for each in stages]) for name in (stages or [{}])[0]
         },
-        "slowest_interruptions_ms": sorted(stopped, reverse=True)[:3],
         "backchannels_interrupted_percent": _cancelled_percent(backchannels),
         "backchannels_interrupted_percent_by_sound": {
             kind: _cancelled_percent([one for one in backchannels if one.kind == kind])
@@ -262,6 +268,12 @@ def interruption_figures(results: Sequence[Interruption]) -> dict[str, Any]:
         "interruptions": len(speech),
         "interruptions_ignored": sum(not one.cancelled for one in speech),
         "answers_too_short": len(results) - len(counted),
+    }
+
+
+def _spread(values: Sequence[float]) -> dict[str, float | None]:
+    return {
+        f"p{share}" if share < 100 else "max": percentile(values, share) for share in (50, 95, 100)
     }
 
 

@@ -162,7 +162,12 @@ async def _try_once(
         finally:
             receiver.cancel()
             await asyncio.gather(receiver, return_exceptions=True)
-    return judge(answer, sound, player, start_ms)
+    found = (
+        line
+        for line in reversed(server.logs)
+        if line["event"] == "interruption" and line["response_id"] == answer.response_id
+    )
+    return judge(answer, sound, player, start_ms, next(found, None))
 
 
 async def _wait_until_running(player: Player, answer: Answer, running_s: float) -> None:
@@ -177,8 +182,22 @@ async def _wait_until_running(player: Player, answer: Answer, running_s: float) 
         await player.play_silence(PIECE_S, paced=True)
 
 
-def judge(answer: Answer, sound: Sound, player: Player, start_ms: float) -> Interruption:
-    """What came of it."""
+def judge(
+    answer: Answer,
+    sound: Sound,
+    player: Player,
+    start_ms: float,
+    logged: Mapping[str, Any] | None,
+) -> Interruption:
+    """What came of it.
+
+    Args:
+        answer: What was received.
+        sound: What was played over it.
+        player: What played it.
+        start_ms: Where in what was played the sound began.
+        logged: What the server says about the interruption.
+    """
     reached = sound.samples.size if sound.interrupts_at is None else sound.interrupts_at
     reached_at = player.sent_at(start_ms + reached * 1000 / SAMPLE_RATE_HZ)
     over_at = player.sent_at(start_ms + sound.samples.size * 1000 / SAMPLE_RATE_HZ)
@@ -195,7 +214,31 @@ def judge(answer: Answer, sound: Sound, player: Player, start_ms: float) -> Inte
         last_text_ms=last_text_ms,
         cancelled=answer.cancelled,
         announced=answer.announced,
+        stages_ms=stages_ms(answer, player, logged),
     )
+
+
+def stages_ms(answer: Answer, player: Player, logged: Mapping[str, Any] | None) -> dict[str, float]:
+    """Where the time of an interruption went, if a server on this machine has logged it.
+
+    `way_in` is from the client's writing of the 200th ms of speech to the server's reading of it,
+    `way_out` from the server's writing of the last text to the client's taking it. What lies
+    between is the server's: `heard`, `withheld`, `last_text` from its reading, and `writing`.
+    The server counts speech by itself, so its 200th ms may be some frames later than the truth's.
+    """
+    if logged is None or "last_text_ms" not in logged:
+        return {}
+    sent_at = player.sent_at(logged["position_ms"])
+    assert sent_at is not None
+    assert answer.last_text_at is not None
+    arrived_at = logged["arrived_at_s"]
+    names = ("heard", "withheld", "last_text", "writing")
+    written_at = arrived_at + logged["last_text_ms"] / 1000
+    return {
+        "way_in": (arrived_at - sent_at) * 1000,
+        **{name: logged[f"{name}_ms"] for name in names},
+        "way_out": (answer.last_text_at - written_at) * 1000,
+    }
 
 
 async def _follow(session: ClientSession, answer: Answer) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -21,10 +21,17 @@ _SETTLE_TIMEOUT_S = 120.0
 
 @dataclass(frozen=True)
 class ServerAddress:
-    """Where the server is."""
+    """Where the server is.
+
+    Attributes:
+        url: Its address.
+        api_key: If it wants one.
+        logs: What it logs, if it was started here; it goes on growing.
+    """
 
     url: str
     api_key: str | None = None
+    logs: Sequence[Mapping[str, Any]] = ()
 
 
 @asynccontextmanager

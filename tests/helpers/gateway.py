@@ -13,7 +13,7 @@ import json
 import signal
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -29,7 +29,7 @@ from agent.gateway.asgi import create_app
 from agent.gateway.auth import load_key
 from agent.gateway.server import bind, serve
 from agent.gateway.services import Services, SessionQuery
-from agent.gateway.transport import CLOSE_GOING_AWAY, Transport
+from agent.gateway.transport import CLOSE_GOING_AWAY, Transport, TransportClosed
 from agent.logs import configure_logging
 from agent.metrics import Metrics
 
@@ -92,11 +92,15 @@ class EchoDriver:
                 case "stubborn":
                     self.stubborn = True
                 case "flood":
-                    while True:
-                        await self.transport.send({"type": "flood", "text": "x" * 10_000})
-                        await asyncio.sleep(0)
+                    self.flooding = asyncio.create_task(self._flood())
             size = len(message)
             await self.transport.send({"type": f"got.{type(message).__name__}", "size": size})
+
+    async def _flood(self) -> None:
+        with suppress(TransportClosed):
+            while True:
+                await self.transport.send({"type": "flood", "text": "x" * 10_000})
+                await asyncio.sleep(0)
 
     async def shut_down(self, grace_s: float) -> None:
         if self.stubborn:

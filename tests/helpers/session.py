@@ -20,6 +20,7 @@ from agent.session.options import SessionOptions
 from agent.session.outputs import (
     Close,
     EarlyAnswerReport,
+    InterruptionReport,
     Output,
     PassReport,
     ScoreTurn,
@@ -50,6 +51,7 @@ class SessionDriver(ByHand):
         commands: Every command for the engine so far.
         outputs: Both, and everything else, in order.
         reports: Every turn report so far.
+        interruptions: Every report of an interruption so far.
         pauses: Every pause that was to be judged so far.
     """
 
@@ -71,6 +73,7 @@ class SessionDriver(ByHand):
         self.commands: list[Command] = []
         self.outputs: list[Output] = []
         self.reports: list[TurnReport] = []
+        self.interruptions: list[InterruptionReport] = []
         self.pauses: list[ScoreTurn] = []
         first = TranscriptionConfig() if config.get("type") == "transcription" else SessionConfig()
         self.session = Session(
@@ -124,6 +127,11 @@ class SessionDriver(ByHand):
     def turn(self, duration_ms: int = 1000) -> list[dict[str, Any]]:
         """A whole spoken turn, with the silence that ends it."""
         return self.speech(duration_ms) + self.silence(700)
+
+    def hold(self, *, held: bool = True) -> list[dict[str, Any]]:
+        """There is sound that is not heard yet, or none any more."""
+        self.session.hold_text(held=held, now=self.now)
+        return self._drain()
 
     # ------------------------------------------------------------ the engine
 
@@ -196,6 +204,8 @@ class SessionDriver(ByHand):
                     self.pauses.append(output)
                 case Close():
                     self.closed = output
+                case InterruptionReport():
+                    self.interruptions.append(output)
                 case EarlyAnswerReport() | PassReport():
                     pass
                 case _:

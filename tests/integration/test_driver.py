@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
-from collections.abc import AsyncIterator, Awaitable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -63,6 +63,14 @@ class MemoryTransport:
         self.incoming: asyncio.Queue[str | bytes | None] = asyncio.Queue()
         self.sent: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
         self.closed_with: int | None = None
+        self.is_clear = True
+        self.is_unread = False
+        self.audio_waits_since: float | None = None
+        self.on_clear: Callable[[], None] | None = None
+
+    @property
+    def has_unread(self) -> bool:
+        return self.is_unread or not self.incoming.empty()
 
     async def receive(self) -> str | bytes:
         message = await self.incoming.get()
@@ -72,6 +80,8 @@ class MemoryTransport:
 
     async def send(self, event: Mapping[str, object]) -> None:
         self.sent.put_nowait(dict(event))
+        if self.is_clear and self.on_clear is not None:
+            self.on_clear()
 
     async def close(self, code: int, reason: str) -> None:
         del reason

@@ -36,7 +36,7 @@ async def delays_ms(monkeypatch, lateness_s: list[float]) -> list[float]:
     monkeypatch.setattr(loop_delay, "time", clock)
     monkeypatch.setattr(loop_delay.asyncio, "sleep", clock.sleep)
     with pytest.raises(asyncio.CancelledError):
-        await loop_delay.watch_loop_delay(observed)
+        await loop_delay.LoopWatch().run(observed)
     return observed.delays_ms
 
 
@@ -51,3 +51,24 @@ async def test_a_blocked_loop_delays_all_that_was_due_meanwhile(monkeypatch):
 
 async def test_a_machine_that_slept_counts_once(monkeypatch):
     assert await delays_ms(monkeypatch, [3600.0, 0.0, 0.0]) == [3_600_000.0, 0.0, 0.0]
+
+
+async def test_who_asks_learns_that_the_loop_stood_still(monkeypatch):
+    clock, watch = Clock([0.0, 0.03, 0.0, 0.0, 0.0]), loop_delay.LoopWatch()
+    monkeypatch.setattr(loop_delay, "time", clock)
+    assert not watch.stalled_within(0.04)  # nobody watches
+    stalled = []
+
+    async def sleep(delay_s: float) -> None:
+        stalled.append(watch.stalled_within(0.015))
+        await clock.sleep(delay_s)
+
+    monkeypatch.setattr(loop_delay.asyncio, "sleep", sleep)
+    with pytest.raises(asyncio.CancelledError):
+        await watch.run(Observed())
+    # The wakes after the late one make up for it at once: it is as long ago as before.
+    assert stalled == [False, False, True, True, True, True]
+    clock.now_s += 0.012
+    assert not watch.stalled_within(0.01)
+    clock.now_s += 0.01
+    assert watch.stalled_within(0.01)  # it stands still now

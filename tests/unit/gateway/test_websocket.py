@@ -129,6 +129,21 @@ async def test_sending_does_not_wait_for_the_network(asgi, transport):
     assert [event["n"] for event in asgi.events()] == [1, 2]
 
 
+async def test_it_says_when_all_is_written(asgi, transport):
+    written = []
+    transport.on_clear = lambda: written.append((transport.is_clear, len(asgi.events())))
+    assert transport.is_clear
+    asgi.readable.clear()
+    await transport.send({"n": 1})
+    await transport.send({"n": 2})
+    await asyncio.sleep(0)
+    assert not transport.is_clear
+    asgi.readable.set()
+    await asyncio.sleep(0.01)
+    assert written == [(True, 2)]
+    assert not transport.has_unread  # this ASGI server does not say
+
+
 async def test_a_slow_reader_is_closed_before_memory_grows(asgi, transport, monkeypatch):
     monkeypatch.setattr(module, "MAX_OUTBOX_BYTES", 100)
     monkeypatch.setattr(module, "CLOSE_FLUSH_S", 0.0)

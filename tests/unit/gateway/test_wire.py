@@ -53,6 +53,9 @@ class RecordingTransport:
     def get_extra_info(self, name: str) -> None:
         return None
 
+    def set_write_buffer_limits(self, high: int) -> None:
+        assert high == 0
+
 
 class Pair:
     """A client without I/O and the protocol, past their handshake."""

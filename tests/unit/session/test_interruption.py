@@ -18,6 +18,7 @@ from agent.session.commands import (
     DropBranch,
     Forget,
     InsertItem,
+    TruncateItem,
 )
 from tests.helpers.by_hand import FRAME_MS
 from tests.helpers.session import SessionDriver, of_kind, only, types
@@ -283,6 +284,112 @@ def test_a_turn_that_goes_on_after_the_answer_has_ended_is_answered():
     assert driver.branches(BranchPurpose.TRANSCRIPT) == []
 
 
+# ---------------------------------------------------------------- held back for unheard sound
+
+
+def test_what_is_held_back_is_sent_when_all_is_heard_and_nobody_spoke():
+    driver = answering()
+    assert driver.hold() == []
+    assert driver.text(" there") == driver.text(" was") == driver.end() == []
+    driver.silence(32)
+    sent = driver.hold(held=False)
+    assert [event["delta"] for event in sent if "delta" in event] == [" there", " was"]
+    assert only(sent, "response.output_text.done")["text"] == "Once upon a time there was"
+    assert types(sent)[-1] == "response.done"
+    assert of_kind(driver, AdoptBranch)[-1].upto == len("Once upon a time there was")
+
+
+def test_what_is_held_back_stays_so_where_somebody_spoke():
+    driver = answering()
+    driver.hold()
+    driver.text(" there")
+    driver.speech(224)
+    assert driver.hold(held=False) == []
+    assert driver.text(" was") == []
+    driver.speech(128)
+    driver.words(None)
+    sent = driver.speech(192)
+    assert cancelled(sent)
+    assert only(sent, "response.output_text.done")["text"] == "Once upon a time"
+    assert of_kind(driver, AdoptBranch)[-1].upto == len("Once upon a time")
+
+
+@pytest.mark.parametrize("ends", [False, True])
+def test_a_client_that_cancels_what_is_held_back_keeps_what_it_got(ends):
+    driver = answering()
+    driver.hold()
+    driver.text(" there")
+    if ends:
+        driver.end()
+    sent = driver.say({"type": "response.cancel"})
+    assert only(sent, "response.output_text.done")["text"] == "Once upon a time"
+    assert only(sent, "response.done")["response"]["status"] == "cancelled"
+    assert driver.hold(held=False) == []
+
+
+def test_an_answer_that_begins_while_text_is_held_back_waits_from_its_first_word():
+    driver = SessionDriver()
+    driver.speech(500)
+    driver.silence(224)
+    driver.text("Once")  # begun early
+    driver.hold()
+    assert types(driver.silence(320))[-1] == "response.created"
+    assert driver.text(" upon") == []
+    deltas = [event["delta"] for event in driver.hold(held=False) if "delta" in event]
+    assert deltas == ["Once", " upon"]
+    driver.end()
+    driver.hold()
+    driver.say({"type": "response.create"})
+    assert driver.text("And") == []
+
+
+@pytest.mark.parametrize("detection", [None, {"type": "server_vad", "interrupt_response": False}])
+def test_nothing_is_held_back_where_nothing_interrupts(detection):
+    driver = SessionDriver(audio={"input": {"turn_detection": detection}})
+    driver.hold()
+    driver.say({"type": "response.create"})
+    assert "response.output_text.delta" in types(driver.text("Once"))
+
+
+def test_switching_interruption_off_sends_what_is_held_back():
+    driver = answering()
+    driver.hold()
+    driver.text(" there")
+    sent = driver.say({"type": "session.update", "session": NO_INTERRUPTION})
+    assert types(sent) == ["response.output_text.delta", "session.updated"]
+
+
+def test_out_of_band_answers_are_not_held_back():
+    driver = answering()
+    driver.hold()
+    driver.say({"type": "response.create", "response": {"conversation": "none"}})
+    assert "response.output_text.delta" in types(driver.text("Beside"))
+
+
+def test_holding_back_does_not_make_words_that_are_late_any_later():
+    driver = answering()
+    driver.speech(352)
+    driver.silence(512)
+    driver.now += 1.6
+    driver.hold()
+    driver.text(" there", answer(driver))
+    assert types(driver.hold(held=False)) == ["response.output_text.delta"]
+
+
+def test_an_interruption_says_when_the_speech_came_and_the_text_went():
+    driver = answering()
+    began, last_text_at = driver.now, driver.now
+    driver.speech(320)
+    driver.words(None)
+    driver.speech(224)
+    (report,) = driver.interruptions
+    assert report.last_text_at == last_text_at
+    assert report.withheld_at == pytest.approx(began + 0.160)
+    assert report.arrived_at == report.heard_at == pytest.approx(began + 0.224)
+    # The turn that asked was heard before.
+    assert report.position_ms == pytest.approx(224 + 1000 + 700, abs=FRAME_MS)
+
+
 # ---------------------------------------------------------------- neither
 
 
@@ -338,9 +445,11 @@ steps = st.lists(
         st.tuples(st.just("words"), st.sampled_from(["mhm", "stop", None])),
         st.tuples(st.just("end"), st.sampled_from(["complete", "fail"])),
         st.tuples(st.just("wait"), st.sampled_from([0.1, 0.6, 2.0])),
+        st.tuples(st.just("hold"), st.booleans()),
+        st.tuples(st.just("say"), st.sampled_from(["response.cancel", "truncate", "clear"])),
     ),
     min_size=1,
-    max_size=8,
+    max_size=10,
 )
 
 
@@ -353,6 +462,7 @@ def test_in_random_interruptions_the_history_is_what_was_received(steps):
         act(driver, kind, amount, words)
     driver.say({"type": "input_audio_buffer.clear"})
     driver.wait(2.0)
+    driver.hold(held=False)
     if driver.session.is_answering:
         driver.end()
         driver.say({"type": "response.cancel"})
@@ -362,13 +472,16 @@ def test_in_random_interruptions_the_history_is_what_was_received(steps):
         if event["type"] == "response.output_text.delta":
             item_id = event["item_id"]
             received[item_id] = received.get(item_id, "") + event["delta"]
+        elif event["type"] == "response.output_text.done":
+            assert event["text"] == received[event["item_id"]]
     kept = {c.item_id: c.upto for c in of_kind(driver, AdoptBranch)}
     kept |= {c.item.id: len(c.item.text) for c in of_kind(driver, InsertItem)}
     assert kept == {item_id: len(text) for item_id, text in received.items()}
     for item_id, text in received.items():
+        cuts = [cut.upto for cut in of_kind(driver, TruncateItem) if cut.item_id == item_id]
         got = driver.say({"type": "conversation.item.retrieve", "item_id": item_id})
         content = only(got, "conversation.item.retrieved")["item"]["content"]
-        assert "".join(part["text"] for part in content) == text
+        assert "".join(part["text"] for part in content) == text[: min(cuts, default=None)]
 
 
 def act(driver: SessionDriver, kind: str, amount: Any, words: Iterator[str]) -> None:
@@ -381,7 +494,8 @@ def act(driver: SessionDriver, kind: str, amount: Any, words: Iterator[str]) -> 
                     assert driver.text(next(words), driver.branches()[-1]) == []
         case "text":
             for _ in range(amount):
-                driver.text(next(words))
+                sent = driver.text(next(words))
+                assert not (sent and driver.session._answering._held)
         case "words":
             if driver.branches(BranchPurpose.TRANSCRIPT):
                 driver.words(amount)
@@ -389,6 +503,22 @@ def act(driver: SessionDriver, kind: str, amount: Any, words: Iterator[str]) -> 
             driver.end() if amount == "complete" else driver.fail()
         case "wait":
             driver.wait(amount)
+        case "hold":
+            driver.hold(held=amount)
+        case "say":
+            driver.say(CLIENT_EVENTS[amount] | {"item_id": last_item(driver)})
+
+
+CLIENT_EVENTS: dict[str, dict[str, Any]] = {
+    "response.cancel": {"type": "response.cancel"},
+    "truncate": {"type": "conversation.item.truncate", "content_index": 0, "text_end": 3},
+    "clear": {"type": "input_audio_buffer.clear"},
+}
+
+
+def last_item(driver: SessionDriver) -> str:
+    """The item of the last text that was sent."""
+    return [e["item_id"] for e in driver.events if e["type"] == "response.output_text.delta"][-1]
 
 
 def over_the_limit(driver: SessionDriver) -> bool:

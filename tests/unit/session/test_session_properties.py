@@ -257,6 +257,11 @@ class AnyConversation(RuleBasedStateMachine):
         self.driver.wait(duration_s)
         self._follow()
 
+    @rule(held=st.booleans())
+    def hold(self, held: bool) -> None:
+        self.driver.hold(held=held)
+        self._follow()
+
     # ---- the client
 
     @rule(kind=st.sampled_from(["commit", "clear"]))
