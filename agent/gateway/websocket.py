@@ -15,6 +15,7 @@ from agent.gateway.refusals import answer_subprotocol, close_reason, error_event
 from agent.gateway.transport import (
     CLOSE_LOST,
     CLOSE_TRY_AGAIN_LATER,
+    CUT_OFF,
     UNREAD_EXTENSION,
     TransportClosed,
     size_bytes,
@@ -145,7 +146,8 @@ class WebSocketTransport:
                 await self._websocket.send_text(text)
             except WebSocketDisconnect:
                 self._outbox.clear()
-                self._end(CLOSE_LOST, by_peer=True)
+                slow = CUT_OFF in self._websocket.scope
+                self._end(CLOSE_TRY_AGAIN_LATER if slow else CLOSE_LOST, by_peer=True)
                 return
             self._outbox_bytes -= len(text)
             if not self._outbox and self.on_clear is not None:

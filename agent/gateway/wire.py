@@ -18,6 +18,7 @@ from websockets.protocol import OPEN
 from agent.gateway.transport import (
     CLOSE_LOST,
     CLOSE_TRY_AGAIN_LATER,
+    CUT_OFF,
     UNREAD_EXTENSION,
     unread_bytes,
 )
@@ -157,6 +158,7 @@ class WebSocketWire(WebSocketsSansIOProtocol):
         )
 
     def _cut_off(self) -> None:
+        self.scope[CUT_OFF] = True  # for who only sends, and never reads the message below
         self._tell_app(CLOSE_TRY_AGAIN_LATER, f"the client read nothing for {WRITE_STALL_S:g} s")
         self.transport.abort()
 

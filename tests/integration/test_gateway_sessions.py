@@ -10,7 +10,7 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
-from agent.gateway import wire
+from agent.gateway import websocket, wire
 from tests.helpers.gateway import RunningGateway, event, gateway, get, until_metric
 
 
@@ -90,8 +90,13 @@ async def test_a_client_that_vanishes_is_lost(running):
     await until_metric(running, 0, "voice_agent_sessions_open")
 
 
-async def test_a_client_that_stops_reading_is_cut_off(running, monkeypatch):
-    monkeypatch.setattr(wire, "WRITE_STALL_S", 0.1)
+@pytest.mark.parametrize(
+    ("stall_s", "outbox_bytes"), [(1.0, 100_000), (0.1, 1 << 40)], ids=["queue", "stall"]
+)
+async def test_a_client_that_stops_reading_is_cut_off(running, monkeypatch, stall_s, outbox_bytes):
+    """By what waits for it, or by how long it has taken nothing: whichever comes first."""
+    monkeypatch.setattr(wire, "WRITE_STALL_S", stall_s)
+    monkeypatch.setattr(websocket, "MAX_OUTBOX_BYTES", outbox_bytes)
     reader, writer = await _raw_session(running)
     writer.write(_frame("flood"))
     await until_metric(running, 1, "voice_agent_sessions_total", outcome="slow_reader")
