@@ -26,8 +26,8 @@ CLOSE_RESTARTING = 1012
 CLOSE_TRY_AGAIN_LATER = 1013
 CLOSE_UNAUTHORIZED = 3000
 
-CUT_OFF = "voice_agent.cut_off"
-"""In the scope of a WebSocket whose peer the wire has cut off, because it took nothing."""
+CUT_OFF_EXTENSION = "voice_agent.cut_off"
+"""In an ASGI scope's extensions once the peer was cut off, because it took nothing."""
 
 UNREAD_EXTENSION = "voice_agent.unread"
 """Name in an ASGI scope's extensions: says whether the connection has something unread."""

@@ -15,7 +15,7 @@ from agent.gateway.refusals import answer_subprotocol, close_reason, error_event
 from agent.gateway.transport import (
     CLOSE_LOST,
     CLOSE_TRY_AGAIN_LATER,
-    CUT_OFF,
+    CUT_OFF_EXTENSION,
     UNREAD_EXTENSION,
     TransportClosed,
     size_bytes,
@@ -146,7 +146,7 @@ class WebSocketTransport:
                 await self._websocket.send_text(text)
             except WebSocketDisconnect:
                 self._outbox.clear()
-                slow = CUT_OFF in self._websocket.scope
+                slow = CUT_OFF_EXTENSION in self._websocket.scope.get("extensions", {})
                 self._end(CLOSE_TRY_AGAIN_LATER if slow else CLOSE_LOST, by_peer=True)
                 return
             self._outbox_bytes -= len(text)

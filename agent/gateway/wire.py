@@ -18,7 +18,7 @@ from websockets.protocol import OPEN
 from agent.gateway.transport import (
     CLOSE_LOST,
     CLOSE_TRY_AGAIN_LATER,
-    CUT_OFF,
+    CUT_OFF_EXTENSION,
     UNREAD_EXTENSION,
     unread_bytes,
 )
@@ -158,7 +158,8 @@ class WebSocketWire(WebSocketsSansIOProtocol):
         )
 
     def _cut_off(self) -> None:
-        self.scope[CUT_OFF] = True  # for who only sends, and never reads the message below
+        extensions: Any = self.scope["extensions"]
+        extensions[CUT_OFF_EXTENSION] = True  # for who only sends, and reads no message
         self._tell_app(CLOSE_TRY_AGAIN_LATER, f"the client read nothing for {WRITE_STALL_S:g} s")
         self.transport.abort()
 
