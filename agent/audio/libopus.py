@@ -36,11 +36,15 @@ class OpusDecoder:
 
     Not for use from several threads at once.
 
+    Attributes:
+        failures: Calls that libopus refused: a damaged packet, or a gap it could not fill.
+
     Raises:
         LibraryMissing: Neither PyAV nor the system has a libopus.
     """
 
     def __init__(self) -> None:
+        self.failures = 0
         self._library = _library()
         error = ctypes.c_int()
         # Freed with this object; the library only asks for memory here.
@@ -57,18 +61,26 @@ class OpusDecoder:
         return self._run(payload, MOST_SAMPLES, fec=0)
 
     def conceal(self, count: int) -> Samples:
-        """float32[count] in place of what was lost; `count` is rounded down to 2.5 ms."""
-        made = self._run(None, count - count % STEP_SAMPLES, fec=0)
-        return made if made is not None else np.zeros(count, np.float32)
+        """float32[count] in place of what was lost; what is beyond 2.5 ms steps is silent."""
+        return self._made(None, count, fec=0)
 
     def recover(self, next_payload: bytes, count: int) -> Samples:
-        """What was lost right before a packet, float32[count] (rounded down to 2.5 ms).
+        """What was lost right before a packet, float32[count] as `conceal` gives it.
 
         Its end is taken from the packet, where that holds a copy of what came before it; the rest
         is made up. The packet is to be decoded after this.
         """
-        made = self._run(next_payload, count - count % STEP_SAMPLES, fec=1)
-        return made if made is not None else np.zeros(count, np.float32)
+        return self._made(next_payload, count, fec=1)
+
+    def _made(self, payload: bytes | None, count: int, *, fec: int) -> Samples:
+        """float32[count]: silence where libopus makes nothing, whether it cannot or may not."""
+        filled = np.zeros(count, np.float32)
+        whole = count - count % STEP_SAMPLES
+        if whole:  # it refuses to make nothing
+            made = self._run(payload, whole, fec=fec)
+            if made is not None:
+                filled[: made.size] = made
+        return filled
 
     def _run(self, payload: bytes | None, most: int, *, fec: int) -> Samples | None:
         samples = np.empty(most, np.float32)
@@ -76,7 +88,10 @@ class OpusDecoder:
         count = self._library.opus_decode_float(
             self._state, payload, size, samples.ctypes.data, most, fec
         )
-        return samples[:count] if count >= 0 else None
+        if count < 0:
+            self.failures += 1
+            return None
+        return samples[:count]
 
 
 def is_here() -> bool:

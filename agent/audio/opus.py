@@ -55,6 +55,11 @@ class OpusIntake:
         return self._framer.position_sample
 
     @property
+    def failures(self) -> int:
+        """Packets that could not be decoded, and gaps that could not be filled, so far."""
+        return self._decoder.failures
+
+    @property
     def bytes_per_second(self) -> int:
         """Bytes of one second of audio, about."""
         return TYPICAL_BYTES_PER_SECOND
@@ -120,15 +125,12 @@ class OpusIntake:
         if not next_payload:
             return [np.zeros(count, np.float32)]
         if count <= _CONCEALED_SAMPLES:
-            made = [self._decoder.recover(next_payload, count)]
-        else:
-            copied = min(round(_duration_s(next_payload) * SAMPLE_RATE_HZ), _CONCEALED_SAMPLES)
-            faded = self._decoder.conceal(_CONCEALED_SAMPLES)
-            silent = np.zeros(max(0, count - _CONCEALED_SAMPLES - copied), np.float32)
-            copied = count - faded.size - silent.size
-            made = [faded, silent, self._decoder.recover(next_payload, copied)]
-        missing = count - sum(piece.size for piece in made)
-        return [*made, np.zeros(missing, np.float32)]
+            return [self._decoder.recover(next_payload, count)]
+        copied = min(round(_duration_s(next_payload) * SAMPLE_RATE_HZ), _CONCEALED_SAMPLES)
+        faded = self._decoder.conceal(_CONCEALED_SAMPLES)
+        silent = np.zeros(max(0, count - _CONCEALED_SAMPLES - copied), np.float32)
+        copied = count - faded.size - silent.size
+        return [faded, silent, self._decoder.recover(next_payload, copied)]
 
 
 def _duration_s(payload: bytes) -> float:

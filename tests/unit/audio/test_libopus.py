@@ -26,9 +26,10 @@ def test_a_packet_gives_its_length_at_16_khz(frame_ms):
 def test_what_is_made_up_is_as_long_as_was_asked_for(count):
     decoder = OpusDecoder()
     decoder.decode(PACKETS[0])
-    whole = count - count % STEP_SAMPLES
-    assert decoder.conceal(count).size in {whole, count}
-    assert decoder.recover(PACKETS[5], count).size in {whole, count}
+    for made in (decoder.conceal(count), decoder.recover(PACKETS[5], count)):
+        assert (made.dtype, made.size) == (np.float32, count)
+        assert not made[count - count % STEP_SAMPLES :].any()
+    assert decoder.failures == 0
     decoded = decoder.decode(PACKETS[5])
     assert decoded is not None
     assert decoded.size == 320
@@ -39,8 +40,22 @@ def test_rubbish_is_damaged_or_sound_and_nothing_worse(payload, count):
     decoder = OpusDecoder()
     decoded = decoder.decode(payload)
     assert decoded is None or decoded.size <= MOST_SAMPLES
-    assert decoder.recover(payload, count).size <= count
+    assert decoder.recover(payload, count).size == count
     assert OpusDecoder().decode(PACKETS[0]) is not None
+
+
+def test_what_libopus_refuses_is_silence_as_long_as_was_asked_for_and_is_counted():
+    decoder, damaged = OpusDecoder(), b"\xff"  # says that it holds many frames, and holds none
+    for packet in PACKETS[:5]:
+        assert decoder.decode(packet) is not None
+    assert decoder.failures == 0
+    assert decoder.decode(damaged) is None
+    assert decoder.failures == 1
+    made = decoder.recover(damaged, 330)
+    assert made.size == 330
+    assert not made.any()
+    assert decoder.failures == 2
+    assert decoder.conceal(330)[:320].any()  # and it goes on
 
 
 def test_without_a_library_it_is_said(monkeypatch: pytest.MonkeyPatch):
