@@ -39,6 +39,8 @@ class Metrics:
             `failed`.
         turn_score_s: How long a judgement took, the wait for its turn included.
         audio_received_s: Seconds of audio received, over all sessions.
+        audio_packets: Packets of audio over WebRTC, by `outcome`: `received`, `lost` (never came,
+            or too late), `failed` (damaged, or a gap before one that could not be filled).
         early_answers: Answers begun at a pause, by `outcome`: each is `begun`, then `kept` (the
             turn was over), `dropped` (the speaker went on) or `failed` (the engine was too busy,
             or could not).
@@ -85,6 +87,12 @@ class Metrics:
         )
         self.audio_received_s = Counter(
             "voice_agent_audio_received_seconds", "Audio received.", registry=registry
+        )
+        self.audio_packets = Counter(
+            "voice_agent_audio_packets",
+            "Packets of audio over WebRTC, by outcome.",
+            ["outcome"],
+            registry=registry,
         )
         self.responses = Counter(
             "voice_agent_responses", "Responses ended, by status.", ["status"], registry=registry

@@ -11,9 +11,11 @@ There is no public way to do this. What is used of aiortc's inside is in this mo
 
 from __future__ import annotations
 
+import asyncio
 import random
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import pylibsrtp
@@ -22,6 +24,9 @@ from aiortc.rtp import RtcpReceiverInfo, RtcpRrPacket
 
 from agent.audio.rtp import ReorderBuffer, RtpPacket, read_packet
 from agent.gateway.transport import unread_bytes
+
+LOOK_S = 0.02
+"""How often to look whether a peer that hides has shown itself."""
 
 MAX_DATAGRAM_BYTES = 2048
 """More than any network carries in one piece, and than libsrtp's buffer takes."""
@@ -92,6 +97,7 @@ class AudioPath:
 
         connection.data_received = data_received
         connection.request_received = request_received
+        connection.connect = partial(_connect_to_somebody, connection)
 
     @property
     def has_unread(self) -> bool:
@@ -137,6 +143,17 @@ class AudioPath:
             self._alive()
             if packet.payload_type in self._payload_types:
                 self._take(packet)
+
+
+async def _connect_to_somebody(connection: Any) -> None:
+    """aioice's `connect`, once there is somebody to connect to.
+
+    It fails at once where the peer's addresses are hidden from us (see `offer.candidates_apart`);
+    but the first check of a peer that reaches ours shows where it is.
+    """
+    while not (connection._remote_candidates or connection._early_checks or connection._closing):  # noqa: ASYNC110  # aioice has no event for it
+        await asyncio.sleep(LOOK_S)
+    await type(connection).connect(connection)
 
 
 async def _receive_nothing(parameters: object) -> None:

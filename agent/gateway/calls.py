@@ -130,9 +130,10 @@ def _new_transport(gateway: Gateway) -> Any:
 
     from agent.gateway.webrtc import WebRtcTransport  # noqa: PLC0415
 
-    settings = gateway.services.settings
-    servers = [RTCIceServer(**one) for one in ice.as_wire(settings.ice_servers, time.time())]
-    return WebRtcTransport(servers, settings.limits.max_message_bytes)
+    services = gateway.services
+    ice_servers = services.settings.ice_servers
+    servers = [RTCIceServer(**one) for one in ice.as_wire(ice_servers, time.time())]
+    return WebRtcTransport(servers, services.settings.limits.max_message_bytes, services.metrics)
 
 
 async def _read_offer(request: Request) -> tuple[str, Mapping[str, object]]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 
+from aiortc import RTCIceCandidate
 from aiortc.sdp import MediaDescription, SessionDescription
 
 from agent.errors import InvalidEvent
@@ -18,7 +19,14 @@ OPUS_PARAMETERS = "minptime=10;useinbandfec=1;maxplaybackrate=16000;maxaveragebi
 """What we want of a sender: a copy of each packet in the next one, which a loss is filled from; and
 no more than we use, wideband speech."""
 
+MOST_NAMES = 16
+"""Names that are asked for: of each network a machine is on, one or two."""
+
 _SENDING = {"sendrecv", "sendonly", None}  # None: nothing is said of it, which means sendrecv
+_HOLDS_UP = re.compile(
+    r"^a=(?:end-of-candidates|candidate:\S+ \S+ \S+ \S+ \S+\.local [^\r\n]*)(?:\r?\n|$)",
+    re.MULTILINE,
+)
 _OPUS = re.compile(r"^a=rtpmap:(\d+) opus/48000[^\r\n]*", re.MULTILINE | re.IGNORECASE)
 
 
@@ -53,6 +61,25 @@ def invalid_offer(message: str) -> InvalidEvent:
         code="invalid_offer",
         param="sdp",
     )
+
+
+def candidates_apart(offer: str) -> tuple[str, list[RTCIceCandidate]]:
+    """An offer without what would hold its answer up, and the addresses to be added beside it.
+
+    Browsers hide their addresses behind names (`….local`) that mostly nobody else knows; asking for
+    one takes a second. Firefox also says that no more will come (`a=end-of-candidates`): where none
+    can be used aioice then gathers none of our own either. But the peer may well reach ours, and be
+    known by that (RFC 8445, section 7.3.1.3).
+
+    Source: draft-ietf-mmusic-mdns-ice-candidates.
+    """
+    hidden: list[RTCIceCandidate] = []
+    for index, media in enumerate(SessionDescription.parse(offer).media):
+        for candidate in media.ice_candidates:
+            if candidate.ip.endswith(".local") and candidate.component == 1:
+                candidate.sdpMLineIndex = index
+                hidden.append(candidate)
+    return _HOLDS_UP.sub("", offer), hidden[:MOST_NAMES]
 
 
 def payload_types(answer: str) -> frozenset[int]:

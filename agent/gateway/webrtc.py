@@ -20,6 +20,7 @@ import structlog
 from aiortc import (
     RTCConfiguration,
     RTCDataChannel,
+    RTCIceCandidate,
     RTCIceServer,
     RTCPeerConnection,
     RTCSessionDescription,
@@ -34,6 +35,7 @@ from agent.gateway.arrivals import Arrivals
 from agent.gateway.audio_path import AudioPath, choose_microphone
 from agent.gateway.offer import (
     EVENTS_CHANNEL,
+    candidates_apart,
     check_offer,
     invalid_offer,
     payload_types,
@@ -49,6 +51,7 @@ from agent.gateway.transport import (
     size_bytes,
     to_text,
 )
+from agent.metrics import Metrics
 
 log = structlog.get_logger()
 
@@ -84,13 +87,19 @@ class WebRtcTransport:
 
     name = "webrtc"
 
-    def __init__(self, ice_servers: Sequence[RTCIceServer], max_message_bytes: int) -> None:
+    def __init__(
+        self, ice_servers: Sequence[RTCIceServer], max_message_bytes: int, metrics: Metrics
+    ) -> None:
         """A connection that waits for an offer."""
-        self.intake: Intake | None = OpusIntake()
+        self._decoding = OpusIntake()
+        self.intake: Intake | None = self._decoding
+        self._metrics = metrics
+        self._counted = 0, 0, 0
         self.ended: TransportClosed | None = None
         self.on_clear: Callable[[], None] | None = None
         self._max_message_bytes = max_message_bytes
         self._peer = RTCPeerConnection(RTCConfiguration(iceServers=list(ice_servers)))
+        self._has_turn = any(url.startswith("turn") for one in ice_servers for url in one.urls)
         self._channel: RTCDataChannel | None = None
         self._arrivals = Arrivals(MESSAGES_WAITING * max_message_bytes)
         self._outbox: deque[str] = deque()
@@ -100,6 +109,7 @@ class WebRtcTransport:
         self._last_packet_s = time.monotonic()
         self._connect_by_s = self._last_packet_s + CONNECT_S
         self._watch: asyncio.Task[None] | None = None
+        self._names: asyncio.Task[None] | None = None
         self._closer: asyncio.Task[None] | None = None
         self._peer.on("datachannel", self._channel_opened)
         self._peer.on("connectionstatechange", self._state_changed)
@@ -117,6 +127,7 @@ class WebRtcTransport:
             check_offer(offer)
             # Of all that aiortc speaks: other codecs of the offer would come undecoded.
             self._peer.addTransceiver("audio", direction="recvonly").setCodecPreferences([OPUS])
+            offer, hidden = candidates_apart(offer)
             await self._peer.setRemoteDescription(RTCSessionDescription(offer, "offer"))
             path = AudioPath(choose_microphone(self._peer), self._take_packet, self._note_packet)
             await self._peer.setLocalDescription(await self._peer.createAnswer())
@@ -131,6 +142,9 @@ class WebRtcTransport:
         answer = self._peer.localDescription.sdp
         path.begin(payload_types(answer))
         self._path = path
+        self._names = asyncio.create_task(self._add_candidates(hidden))
+        if self._has_turn and " typ relay" not in answer:
+            log.warning("the TURN server gave no address: it is down, or refuses its credentials")
         self._watch = asyncio.create_task(self._look_after())
         return with_opus_parameters(answer)
 
@@ -253,10 +267,27 @@ class WebRtcTransport:
             self._queue_audio(self._reorder.take(now_s))
             if self._path is not None and now_s >= report_at_s:
                 report_at_s = now_s + REPORT_S
+                self._count_packets()
                 await self._path.report(self._reorder)
             deadline_s = self._reorder.deadline_s
             wait_s = LOOK_S if deadline_s is None else deadline_s - now_s
             await asyncio.sleep(min(LOOK_S, max(0.01, wait_s)))
+
+    async def _add_candidates(self, hidden: Sequence[RTCIceCandidate]) -> None:
+        """Look for the peer by its names too; it mostly finds us first."""
+        adding = (self._peer.addIceCandidate(candidate) for candidate in hidden)
+        for error in await asyncio.gather(*adding, return_exceptions=True):
+            if error is not None:
+                log.info("candidate ignored", error=type(error).__name__)
+
+    def _count_packets(self) -> None:
+        """Add what came, was lost or could not be decoded since the last time."""
+        counts = self._reorder.given, self._reorder.lost, self._decoding.failures
+        for outcome, count, before in zip(
+            ("received", "lost", "failed"), counts, self._counted, strict=True
+        ):
+            self._metrics.audio_packets.labels(outcome).inc(count - before)
+        self._counted = counts
 
     # ------------------------------------------------------------ out, and the end
 
@@ -293,6 +324,7 @@ class WebRtcTransport:
         """Note how the connection ended; the first cause counts."""
         if self.ended is None:
             self.ended = TransportClosed(code, reason, by_peer=by_peer)
+            self._count_packets()
             self._arrivals.gather()
             self._arrivals.wake()
 

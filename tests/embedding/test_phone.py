@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from agent.errors import ConnectionFailed
 from tests.embedding.conftest import KEY, Sentence
 from tests.helpers.browser import chromium, collect_complaints, take_picture
 from tests.helpers.certificate import Certificate, make_certificate
+from tests.helpers.network import own_address
 from tests.helpers.server import RunningServer, running_server
 from tests.helpers.wer import word_errors
 
@@ -24,12 +24,7 @@ pytestmark = [pytest.mark.models, pytest.mark.slow]
 @pytest.fixture(scope="module")
 def address() -> str:
     """This machine's own on its network."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        try:
-            probe.connect(("192.0.2.1", 9))  # sends nothing
-        except OSError:
-            pytest.skip("this machine is on no network")
-        return str(probe.getsockname()[0])
+    return own_address()
 
 
 @pytest.fixture(scope="module")

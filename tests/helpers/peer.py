@@ -12,7 +12,7 @@ import fractions
 import json
 import random
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
@@ -86,7 +86,11 @@ class OpusMicrophone(MediaStreamTrack):
 
     def say(self, samples: np.ndarray) -> None:
         """Add float32[T] at 16 kHz."""
-        self._waiting.extend(encoded(soxr.resample(samples, 16_000, RATE_HZ), **self._options))
+        self.say_packets(encoded(soxr.resample(samples, 16_000, RATE_HZ), **self._options))
+
+    def say_packets(self, packets: Sequence[bytes]) -> None:
+        """Add what was encoded elsewhere, 20 ms each."""
+        self._waiting.extend(packets)
 
     async def recv(self) -> Packet:
         """The next packet, when it is due."""
@@ -113,22 +117,29 @@ class Peer:
 
     Args:
         microphone: What it speaks with.
+        configuration: Of the connection; no ICE servers by default.
 
     Attributes:
         connection: aiortc's.
         microphone: What it speaks with now.
         events: What came, in order.
         location: Address of the call, from the answer.
+        offer_as_sent: What is made of the offer before it is sent.
     """
 
-    def __init__(self, microphone: AnyMicrophone | None = None) -> None:
-        self.connection = RTCPeerConnection(RTCConfiguration(iceServers=[]))
+    def __init__(
+        self,
+        microphone: AnyMicrophone | None = None,
+        configuration: RTCConfiguration | None = None,
+    ) -> None:
+        self.connection = RTCPeerConnection(configuration or RTCConfiguration(iceServers=[]))
         self.microphone = microphone or Microphone()
         self.connection.addTrack(self.microphone)
         self.channel = self.connection.createDataChannel("oai-events")
         self.channel.on("message", self._message)
         self.events: list[Event] = []
         self.location = ""
+        self.offer_as_sent: Callable[[str], str] = str
         self._changed = asyncio.Condition()
         self._late: list[asyncio.Task[None]] = []
 
@@ -145,7 +156,7 @@ class Peer:
     ) -> None:
         """Offer, and take the answer; `kind` is a part of the address."""
         await self.connection.setLocalDescription(await self.connection.createOffer())
-        sdp = self.connection.localDescription.sdp
+        sdp = self.offer_as_sent(self.connection.localDescription.sdp)
         async with httpx2.AsyncClient(headers={"Authorization": f"Bearer {key}"}) as client:
             if session is None:
                 answer = await client.post(
@@ -188,6 +199,12 @@ class Peer:
         self.connection.getSenders()[0].replaceTrack(microphone)
         if microphone is not None:
             self.microphone = microphone
+
+    def way(self) -> tuple[str, str]:
+        """Kinds of the addresses it speaks from and to: `host`, `srflx`, `prflx` or `relay`."""
+        transport: Any = self.connection.getSenders()[0].transport
+        pair = transport.transport._connection._nominated[1]
+        return pair.local_candidate.type, pair.remote_candidate.type
 
     async def report(self) -> Any:
         """What the server has said about the packets it got; None until it has."""
@@ -240,9 +257,10 @@ async def peer(
     kind: str = "realtime",
     key: str = "any",
     microphone: AnyMicrophone | None = None,
+    configuration: RTCConfiguration | None = None,
 ) -> AsyncIterator[Peer]:
     """A call that has begun."""
-    one = Peer(microphone)
+    one = Peer(microphone, configuration)
     try:
         await one.call(url, session, kind, key)
         await one.event("session.created", within_s=15)

@@ -155,13 +155,27 @@ async def test_silence_that_is_not_sent_is_silence(small_server: RunningServer):
         assert stopped["audio_end_ms"] > 0.8 * played_ms
 
 
-async def test_the_sender_is_told_what_was_lost(small_server: RunningServer):
-    async with peer(small_server.url, microphone=OpusMicrophone()) as client:
+async def test_the_sender_is_told_what_was_lost_and_it_is_counted(small_server: RunningServer):
+    def counted(outcome: str) -> float:
+        name = f'voice_agent_audio_packets_total{{outcome="{outcome}"}}'
+        lines = small_server.get("/metrics").splitlines()
+        return sum(float(line.split()[-1]) for line in lines if line.startswith(name))
+
+    before = {one: counted(one) for one in ("received", "lost", "failed")}
+    microphone = OpusMicrophone()
+    microphone.say_packets([b"\xff"] * 20)  # damaged
+    async with peer(small_server.url, microphone=microphone) as client:
         client.impair(loss=0.3, jitter_s=0.0, seed=1)
         async with asyncio.timeout(10):
             while not (report := await client.report()) or not report.fractionLost:  # noqa: ASYNC110  # it comes once a second
                 await asyncio.sleep(0.1)
         assert 0 < report.packetsLost < 500
+    async with asyncio.timeout(10):
+        while counted("lost") - before["lost"] < report.packetsLost:  # noqa: ASYNC110  # it ends
+            await asyncio.sleep(0.1)
+    lost, failed, received = (counted(one) - before[one] for one in ("lost", "failed", "received"))
+    assert 0 < lost < received
+    assert 0 < failed <= 40  # each, and the gap before it
 
 
 async def test_a_peer_that_vanishes_is_noticed_and_one_that_is_muted_stays(

@@ -10,7 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.errors import InvalidEvent
-from agent.gateway.offer import check_offer, payload_types, with_opus_parameters
+from agent.gateway.offer import (
+    MOST_NAMES,
+    candidates_apart,
+    check_offer,
+    payload_types,
+    with_opus_parameters,
+)
 
 
 async def offer(*kinds: str, channel: bool = True, direction: str = "sendonly") -> str:
@@ -79,3 +85,32 @@ async def test_the_answer_asks_for_copies():
     assert "useinbandfec=1" in lines[at + 1]
     assert payload_types(answer) == {96}
     check_offer(answer)
+
+
+NAMED = "a=candidate:0 {component} UDP 2122187007 2c6d8b7c-cf74-4241.local {port} typ host"
+
+
+async def test_names_and_the_word_that_nothing_follows_are_taken_apart():
+    plain = await offer("audio")
+    assert "a=end-of-candidates" in plain
+    shown = [line for line in plain.splitlines() if line.startswith("a=candidate")]
+    names = "\r\n".join(NAMED.format(component=n, port=5000 + n) for n in (1, 2))
+    rest, hidden = candidates_apart(
+        plain.replace("a=end-of-candidates", names + "\r\na=end-of-candidates")
+    )
+    assert "end-of-candidates" not in rest
+    assert ".local" not in rest
+    assert [line for line in rest.splitlines() if line.startswith("a=candidate")] == shown
+    assert rest == plain.replace("a=end-of-candidates\r\n", "")
+    # Of RTP alone: RTCP has no address of its own here. One for each part of the offer.
+    assert [(one.ip, one.port, one.sdpMLineIndex) for one in hidden] == [
+        ("2c6d8b7c-cf74-4241.local", 5001, index) for index in (0, 1)
+    ]
+
+
+async def test_not_every_name_that_is_offered_is_asked_for():
+    many = "\r\n".join(NAMED.format(component=1, port=port) for port in range(1, 1000))
+    crowded = (await offer("audio")).replace("a=end-of-candidates", many)
+    rest, hidden = candidates_apart(crowded)
+    assert ".local" not in rest
+    assert len(hidden) == MOST_NAMES
