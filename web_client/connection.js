@@ -125,6 +125,19 @@ export class Connection {
     return true;
   }
 
+  /**
+   * Go on at another server, or over another transport.
+   *
+   * @param {URL} server
+   * @param {"websocket" | "webrtc"} kind of transport
+   */
+  moveTo(server, kind) {
+    this.server = server;
+    this.kind = kind;
+    this.notice = null;
+    this.restart();
+  }
+
   /** Begin anew: another session, whatever there was. */
   restart() {
     clearTimeout(this.retryTimer);

@@ -10,8 +10,9 @@ import { Connection } from "./connection.js";
 import { CLIENT_EVENT, SERVER_EVENT } from "./messages.js";
 import { sessionSettings, sourceSettings, targetSettings } from "./modes.js";
 import { Outbox } from "./outbox.js";
-import { INITIAL, disconnect, reduce } from "./session.js";
+import { INITIAL, addTyped, disconnect, reduce } from "./session.js";
 import { recreateEvents } from "./transcript.js";
+import { typedEvent, waitingEvents } from "./typed.js";
 
 /** @typedef {import("./connection.js").ConnectionStatus} ConnectionStatus */
 /** @typedef {import("./modes.js").Languages} Languages */
@@ -64,6 +65,8 @@ export class Conversation {
     this.releaseTimer = 0;
     /** How the server finds turns unless told otherwise. */
     this.detection = null;
+    /** How many messages were typed; part of their ids. */
+    this.typed = 0;
   }
 
   /** Sound can be kept until it can be sent; a WebRTC track is only heard while it is connected. */
@@ -127,22 +130,48 @@ export class Conversation {
   }
 
   /**
+   * Say something in writing; it waits while there is no connection.
+   *
    * @param {string} text
-   * @returns {boolean} false when it cannot be sent now
+   * @returns {boolean} false where nothing can be said in writing
    */
   sendText(text) {
-    if (!this.state.ready || this.mode !== "conversation") return false;
-    if (this.state.response) this.cancelAnswer();
-    this.connection.sendEvent({
-      type: CLIENT_EVENT.itemCreate,
-      item: { type: "message", role: "user", content: [{ type: "input_text", text }] },
-    });
-    this.connection.sendEvent({ type: CLIENT_EVENT.responseCreate });
+    if (this.mode !== "conversation") return false;
+    this.typed += 1;
+    const id = `typed_${this.typed}`;
+    this.#become(addTyped(this.state, id, text));
+    if (this.state.ready) {
+      if (this.state.response) this.cancelAnswer();
+      this.#sendAll([typedEvent(id, text), { type: CLIENT_EVENT.responseCreate }]);
+    }
+    this.handlers.onChange();
     return true;
   }
 
   get mode() {
     return this.connection.mode;
+  }
+
+  /**
+   * Take over what the element's attributes say; another mode counts from the next session on.
+   *
+   * @param {object} wanted
+   * @param {import("./modes.js").Mode} wanted.mode
+   * @param {string} wanted.language
+   * @param {string} wanted.sourceLanguage
+   * @param {Turns} wanted.turns
+   */
+  configure({ mode, language, sourceLanguage, turns }) {
+    const translates = mode === "translation";
+    const languages = translates
+      ? { source: sourceLanguage, target: language }
+      : { source: language, target: "" };
+    const modeChanges = this.connection.mode !== mode;
+    this.connection.mode = mode;
+    if (modeChanges) this.languages = languages;
+    else this.setLanguages(languages);
+    // Only a conversation has turns that a person could end.
+    this.setTurns(mode === "conversation" ? turns : "hands-free");
   }
 
   /** @param {Languages} languages each counts at once, where it has changed */
@@ -179,6 +208,8 @@ export class Conversation {
     this.isTalking = true;
     this.talkingSinceMs = performance.now();
     if (this.state.response) this.cancelAnswer();
+    // What is asked for when there is a connection again may be in progress when this turn ends.
+    else if (!this.state.ready) this.#sendInOrder({ type: CLIENT_EVENT.responseCancel });
     this.#sendInOrder({ type: CLIENT_EVENT.audioClear });
     this.#attachMicrophone();
     this.handlers.onChange();
@@ -259,20 +290,30 @@ export class Conversation {
     if (event.type === SERVER_EVENT.sessionCreated) {
       this.detection = event.session.audio?.input?.turn_detection ?? { type: "server_vad" };
       this.#sendSettings(this.turns === "push-to-talk");
-      if (continues && this.mode === "conversation") this.#recreate(unanswered);
+      if (this.mode === "conversation") this.#tell(continues, unanswered);
     } else if (event.type === SERVER_EVENT.sessionUpdated) {
       this.#drain();
     }
     this.handlers.onChange();
   }
 
-  /** @param {boolean} unanswered whether the last of it waits for an answer */
-  #recreate(unanswered) {
-    const events = recreateEvents(this.state.entries);
+  /**
+   * Tell a new session what it has to know.
+   *
+   * @param {boolean} continues it goes on with what was said before
+   * @param {boolean} unanswered the last of that waits for an answer
+   */
+  #tell(continues, unanswered) {
+    const before = continues ? recreateEvents(this.state.entries) : [];
+    const waiting = waitingEvents(this.state.entries);
+    const isAsked = waiting.length > 0 || (unanswered && before.length > 0);
+    const ask = isAsked ? [{ type: CLIENT_EVENT.responseCreate }] : [];
+    this.#sendAll([...before, ...waiting, ...ask]);
+  }
+
+  /** @param {readonly object[]} events */
+  #sendAll(events) {
     for (const event of events) this.connection.sendEvent(event);
-    if (unanswered && events.length) {
-      this.connection.sendEvent({ type: CLIENT_EVENT.responseCreate });
-    }
   }
 
   /**

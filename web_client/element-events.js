@@ -5,7 +5,7 @@
  * All bubble and cross shadow roots; `detail` is one of the types below.
  */
 
-import { FAILURE } from "./messages.js";
+import { failureText } from "./messages.js";
 
 /** @typedef {import("./session.js").SessionState} SessionState */
 /** @typedef {import("./session.js").Entry} Entry */
@@ -17,7 +17,7 @@ import { FAILURE } from "./messages.js";
  * @typedef {object} StateChange
  * @property {import("./modes.js").Mode} mode
  * @property {"connecting" | "open" | "waiting" | "stopped"} connection
- * @property {import("./view.js").Activity} activity
+ * @property {import("./activity.js").Activity} activity
  * @property {boolean} microphone whether it is on
  * @property {boolean} muted
  */
@@ -160,12 +160,16 @@ export class Teller {
     this.tell("statechange", state);
   }
 
-  /** @param {readonly (import("./messages.js").Failure | null)[]} failures that there are now */
-  tellFailures(failures) {
+  /**
+   * @param {readonly (import("./messages.js").Failure | null)[]} failures that there are now
+   * @param {{mode: import("./modes.js").Mode, kiosk: boolean}} place where they are shown
+   */
+  tellFailures(failures, place) {
     const before = this.failures;
     this.failures = failures.filter((code) => code !== null);
     for (const code of this.failures) {
-      if (!before.includes(code)) this.tell("failure", { code, message: FAILURE[code] });
+      if (before.includes(code)) continue;
+      this.tell("failure", { code, message: failureText(code, place) });
     }
   }
 }

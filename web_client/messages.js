@@ -64,12 +64,11 @@ export const EXPIRED_ERROR_CODE = "session_expired";
 export const FAILURE = Object.freeze({
   "insecure-origin":
     "This page cannot use the microphone because it was opened over plain http from another " +
-    "machine. Open it over https, or on the server itself as http://localhost. Typing works.",
-  "microphone-missing":
-    "No microphone was found. Connect one, then press the button again. Typing works.",
+    "machine. Open it over https, or on the server itself as http://localhost.",
+  "microphone-missing": "No microphone was found. Connect one, then press the button again.",
   "microphone-refused":
     "The microphone is not allowed on this page. Allow it in the site settings, at the left of " +
-    "the address bar, then press the button again. Typing works.",
+    "the address bar, then press the button again.",
   "microphone-busy":
     "The microphone does not start; another program may be using it. Close that program, then " +
     "press the button again.",
@@ -81,7 +80,7 @@ export const FAILURE = Object.freeze({
     "system's settings?",
   "worklet-unsupported":
     "This browser cannot record sound for this page (it has no audio worklet). Use a current " +
-    "Chrome, Edge, Firefox or Safari. Typing works.",
+    "Chrome, Edge, Firefox or Safari.",
   "worklet-failed":
     "Recording could not be started because a part of this page did not load. Reload the page.",
   "webrtc-blocked":
@@ -104,13 +103,60 @@ export const FAILURE = Object.freeze({
     "The network is too slow for live sound; part of what you said was not sent. Move closer to " +
     "the access point or use a cable.",
   "session-ended":
-    "The server ended this conversation because it was idle or at its longest. Start a new one " +
-    "to go on.",
+    "The server ended this session because it was idle or at its longest. Start a new one to go on.",
   "key-missing": "This server asks for a key. Enter it to connect.",
   "key-wrong": "The server does not accept this key. Enter the right one.",
   "key-malformed":
     "This key cannot be sent by a browser. Use one of letters, digits and - . _ ~ only.",
 });
+
+/** After these a person can still write, where there is a box for it. */
+const TYPING_HELPS = new Set(
+  /** @type {Failure[]} */ ([
+    "insecure-origin",
+    "microphone-missing",
+    "microphone-refused",
+    "microphone-busy",
+    "microphone-lost",
+    "worklet-unsupported",
+  ]),
+);
+
+/**
+ * What a kiosk says instead: it has no buttons, and tries again by itself.
+ *
+ * @type {Partial<Record<Failure, string>>}
+ */
+const KIOSK_FAILURE = {
+  "microphone-missing": "No microphone was found. Connect one: this page goes on by itself.",
+  "microphone-refused":
+    "The microphone is not allowed on this page. Allow it in the browser's site settings: this " +
+    "page goes on by itself.",
+  "microphone-busy":
+    "The microphone does not start; another program may be using it. Close that program: this " +
+    "page goes on by itself.",
+  "microphone-lost": "The microphone was disconnected. Connect it: this page goes on by itself.",
+  "microphone-changed": "The microphone was disconnected; another one is used now.",
+  "key-missing": "The server asks for a key, and this page has none. Whoever set it up must add it.",
+  "key-wrong":
+    "The server does not accept the key of this page. Whoever set it up must give it another one.",
+  "key-malformed":
+    "The key of this page cannot be sent by a browser. Whoever set it up must give it one of " +
+    "letters, digits and - . _ ~ only.",
+};
+
+/**
+ * The sentence for a failure, in words that are true where it is shown.
+ *
+ * @param {Failure} failure
+ * @param {{mode: import("./modes.js").Mode, kiosk: boolean}} place
+ * @returns {string}
+ */
+export function failureText(failure, { mode, kiosk }) {
+  if (kiosk) return KIOSK_FAILURE[failure] ?? FAILURE[failure];
+  const canType = mode === "conversation" && TYPING_HELPS.has(failure);
+  return canType ? `${FAILURE[failure]} Typing works.` : FAILURE[failure];
+}
 
 /** Sentences of the page itself. */
 export const TEXT = Object.freeze({
@@ -151,7 +197,7 @@ export const TEXT = Object.freeze({
   copied: "Copied",
   notCopied: "Not allowed",
   save: "Save",
-  tools: "Microphone and conversation",
+  tools: "Microphone, copy and save",
   talk: "Start talking",
   stopTalking: "Stop the microphone",
   stopAnswer: "Stop answer",
@@ -165,19 +211,23 @@ export const TEXT = Object.freeze({
     }),
     translation: Object.freeze({
       title: "Speak, and read it in another language",
-      text: "What is said appears on one side, what it means on the other.",
+      text: "What is said appears here together with its translation.",
     }),
     captions: Object.freeze({
       title: "Captions",
       text: "What is said appears here while it is being said.",
     }),
   }),
-  conversation: "Conversation",
-  translation: "Translation",
+  log: Object.freeze({
+    conversation: "Conversation",
+    translation: "Translation",
+    captions: "Captions",
+  }),
   languages: "Languages",
   spokenLanguage: "Spoken",
   targetLanguage: "Translation",
-  detected: "Detect language",
+  detect: "Detect language",
+  detected: "Any language",
   otherTargets: "Other languages need Gemma 4",
   fewTargets: "The model of this server translates into English only. Gemma 4 knows the others.",
   tapTitle: "Touch to begin",
@@ -187,9 +237,19 @@ export const TEXT = Object.freeze({
   key: "Server key",
   connect: "Connect",
   retryNow: "Try now",
-  startAgain: "Start a new conversation",
-  newConversation: "New conversation. What is above is not remembered.",
-  sameConversation: "Connected again. The conversation goes on.",
+  startAgain: Object.freeze({
+    conversation: "Start a new conversation",
+    translation: "Start again",
+    captions: "Start again",
+  }),
+  conversationBegins: Object.freeze({
+    anew: "New conversation. What is above is not remembered.",
+    again: "Connected again. The conversation goes on.",
+  }),
+  captionsBegin: Object.freeze({
+    anew: "New captions begin here.",
+    again: "Connected again. The captions go on.",
+  }),
   you: "You",
   agent: "Agent",
   speaking: "Speaking …",
@@ -197,6 +257,8 @@ export const TEXT = Object.freeze({
   thinking: "Thinking …",
   notRecognised: "This could not be recognised",
   nothingHeard: "No words heard",
+  waiting: "Not sent yet: it is sent once the page is connected",
+  refused: "The server did not take this",
   connectionLost: "The connection was lost",
   interrupted: "Interrupted by you",
   stopped: "Stopped by you",
@@ -210,6 +272,9 @@ export const STAGE_TEXT = Object.freeze({
   endpointing: "Waiting for the end of your turn",
   recognition: "Recognising",
   prompt: "Preparing the answer",
+  queue: "Waiting for the model",
+  prefill: "Reading what was said",
+  first_step: "Making the first word",
   other: "On the way",
 });
 
@@ -241,12 +306,14 @@ export function retryText(seconds) {
 
 /**
  * @param {{reason: string, remainingS: number}} expiry
+ * @param {{mode: import("./modes.js").Mode, kiosk: boolean}} place
  * @returns {string}
  */
-export function expiryText({ reason, remainingS }) {
-  const when = `in about ${Math.round(remainingS)} s`;
+export function expiryText({ reason, remainingS }, { mode, kiosk }) {
+  const canType = mode === "conversation" && !kiosk;
+  const what = `The server ends this session in about ${Math.round(remainingS)} s`;
   return reason === "idle"
-    ? `The server ends this conversation ${when}, because nothing was said for long. Say or type ` +
-        "something to keep it."
-    : `The server ends this conversation ${when}, because it has reached its longest time.`;
+    ? `${what}, because nothing was said for long. Say ${canType ? "or type " : ""}something to ` +
+        "keep it."
+    : `${what}, because it has reached its longest time.`;
 }

@@ -8,6 +8,7 @@
 
 import { EXTENSION_EVENT, HARMLESS_ERROR_CODES, SERVER_EVENT, TEXT } from "./messages.js";
 import { PASSAGE_REDUCERS, losePassages } from "./passages.js";
+import { confirm, isWaiting, refuse } from "./typed.js";
 
 /** Older entries are dropped, so that a page that is never closed stays small. */
 export const MAX_ENTRIES = 200;
@@ -16,16 +17,18 @@ export const MAX_ENTRIES = 200;
  * One line of the conversation.
  *
  * Status of a user's entry: `hearing` (is speaking), `recognising` (has spoken, words to
- * come), `done`, `failed` (no words could be made of it). Of an agent's: `streaming`, `done`,
+ * come), `done`, `failed` (no words could be made of it), `waiting` (typed, the server does not
+ * have it yet), `refused` (typed, the server does not take it). Of an agent's: `streaming`, `done`,
  * `cut` (interrupted), `incomplete` (a limit), `failed`. `lost`: the connection broke first.
  *
  * @typedef {object} Entry
  * @property {string} id the item's id on the wire; of a divider, one of our own
  * @property {"user" | "agent" | "divider"} role
  * @property {string} text
- * @property {"hearing" | "recognising" | "streaming" | "done" | "cut" | "incomplete" | "failed"
- *   | "lost"} status
- * @property {string} reason what the server gave for `cut`, `incomplete` or `failed`; or empty
+ * @property {"hearing" | "recognising" | "waiting" | "streaming" | "done" | "cut" | "incomplete"
+ *   | "failed" | "refused" | "lost"} status
+ * @property {string} reason what the server gave for `cut`, `incomplete`, `failed` or `refused`;
+ *   or empty
  * @property {Latency | null} latency how long the answer took to begin
  * @property {string} responseId of an agent's entry, or empty
  */
@@ -94,7 +97,19 @@ export function activityOf(state) {
 }
 
 /**
- * The connection is gone, and with it all that was on its way.
+ * A message was typed.
+ *
+ * @param {SessionState} state
+ * @param {string} id that its item is to have
+ * @param {string} text
+ * @returns {SessionState}
+ */
+export function addTyped(state, id, text) {
+  return add(state, userEntry(id, text, "waiting"));
+}
+
+/**
+ * The connection is gone, and with it all that was on its way but what was typed.
  *
  * @param {SessionState} state
  * @param {boolean} continues the next session is to go on with this conversation
@@ -132,11 +147,15 @@ export function reduce(state, event, nowMs) {
 
 /** @type {Record<string, (state: SessionState, event: any, nowMs: number) => SessionState>} */
 const REDUCERS = {
-  [SERVER_EVENT.error]: (state, { error }) =>
-    HARMLESS_ERROR_CODES.includes(error.code) ? state : { ...state, error: error.message },
+  [SERVER_EVENT.error]: (state, { error }) => {
+    if (HARMLESS_ERROR_CODES.includes(error.code)) return state;
+    const entries = refuse(state.entries, error.event_id, error.message);
+    // At the message that it is about it need not be said twice.
+    return entries === state.entries ? { ...state, error: error.message } : { ...state, entries };
+  },
 
-  [SERVER_EVENT.sessionCreated]: (state, event) =>
-    noteLanguages(beginConversation(state), event.session),
+  [SERVER_EVENT.sessionCreated]: (state, { session }) =>
+    noteLanguages(beginConversation(state, session.type), session),
 
   [SERVER_EVENT.sessionUpdated]: (state, event) =>
     noteLanguages({ ...state, ready: true }, event.session),
@@ -259,18 +278,22 @@ function append(state, id, delta) {
 
 /**
  * @param {SessionState} state
+ * @param {string} type of session
  * @returns {SessionState}
  */
-function beginConversation(state) {
+function beginConversation(state, type) {
   const conversations = state.conversations + 1;
   const begun = { ...disconnect(state), conversations, unanswered: false };
-  if (begun.entries.length === 0) return begun;
-  const text = state.continues ? TEXT.sameConversation : TEXT.newConversation;
+  const waiting = begun.entries.filter(isWaiting);
+  const before = begun.entries.filter((entry) => !isWaiting(entry));
+  if (before.length === 0) return begun;
+  const words = type === "transcription" ? TEXT.captionsBegin : TEXT.conversationBegins;
+  const text = state.continues ? words.again : words.anew;
   const divider = userEntry(`conversation-${conversations}`, text, "done");
   // After a server that came and went several times, one line says it.
-  const isRepeated = begun.entries.at(-1)?.role === "divider";
-  const entries = isRepeated ? begun.entries.slice(0, -1) : begun.entries;
-  return add({ ...begun, entries }, { ...divider, role: "divider" });
+  if (before.at(-1)?.role === "divider") before.pop();
+  const entries = [...before, { ...divider, role: /** @type {const} */ ("divider") }, ...waiting];
+  return { ...begun, entries: entries.slice(-MAX_ENTRIES) };
 }
 
 /**
@@ -288,7 +311,8 @@ function addItem(state, item, nowMs) {
     return begun === state ? state : { ...begun, turnEndedAtMs: nowMs };
   }
   const text = typed.map((/** @type {any} */ part) => part.text).join("\n");
-  return add(state, userEntry(item.id, text, "done"));
+  const known = { ...state, entries: confirm(state.entries, item.id) };
+  return add(known, userEntry(item.id, text, "done"));
 }
 
 /**

@@ -2,11 +2,10 @@
 /** The conversation as items for a new session, and as text for people. Pure functions. */
 
 import { CLIENT_EVENT, TEXT } from "./messages.js";
+import { isWaiting } from "./typed.js";
 
+/** @typedef {import("./passages.js").Passage} Passage */
 /** @typedef {import("./session.js").Entry} Entry */
-
-/** Begins the id of every event that recreates an item, so that a refusal can be told apart. */
-export const RECREATE_PREFIX = "recreate_";
 
 /**
  * Events that tell a new session what was said in the one before: speech as its transcript, an
@@ -16,9 +15,9 @@ export const RECREATE_PREFIX = "recreate_";
  * @returns {object[]}
  */
 export function recreateEvents(entries) {
-  return spoken(entries).map(({ id, role, text }) => ({
+  const known = spoken(entries).filter((entry) => !isWaiting(entry) && entry.status !== "refused");
+  return known.map(({ id, role, text }) => ({
     type: CLIENT_EVENT.itemCreate,
-    event_id: RECREATE_PREFIX + id,
     item: {
       id,
       type: "message",
@@ -29,16 +28,50 @@ export function recreateEvents(entries) {
 }
 
 /**
- * The conversation as a text file: a paragraph for each turn.
+ * What was said so far, as a text file.
  *
- * @param {readonly Entry[]} entries
+ * @param {import("./modes.js").Mode} mode
+ * @param {{entries: readonly Entry[], passages: readonly Passage[]}} state
  * @returns {string} empty when nothing was said
  */
-export function conversationText(entries) {
+export function textOf(mode, { entries, passages }) {
+  switch (mode) {
+    case "translation":
+      return translationText(passages);
+    case "captions":
+      return captionsText(entries);
+    default:
+      return conversationText(entries);
+  }
+}
+
+export const FILE_NAME = Object.freeze({
+  conversation: "conversation.txt",
+  translation: "translation.txt",
+  captions: "captions.txt",
+});
+
+/**
+ * A paragraph for each turn.
+ *
+ * @param {readonly Entry[]} entries
+ */
+function conversationText(entries) {
   const paragraphs = spoken(entries).map(
     ({ role, text }) => `${role === "user" ? TEXT.you : TEXT.agent}: ${text}\n`,
   );
   return paragraphs.join("\n");
+}
+
+/**
+ * A line for each turn: who speaks is not known.
+ *
+ * @param {readonly Entry[]} entries
+ */
+function captionsText(entries) {
+  return spoken(entries)
+    .map(({ text }) => `${text}\n`)
+    .join("");
 }
 
 /**
@@ -51,11 +84,10 @@ function spoken(entries) {
 }
 
 /**
- * A translation as a text file: for each passage what was said, then what it means.
+ * For each passage what was said, then what it means.
  *
- * @param {readonly import("./passages.js").Passage[]} passages
- * @returns {string} empty when nothing was said
+ * @param {readonly Passage[]} passages
  */
-export function translationText(passages) {
+function translationText(passages) {
   return passages.map(({ source, target }) => `${source.trim()}\n${target.trim()}\n`).join("\n");
 }

@@ -11,30 +11,41 @@ import { createLog, createRows } from "./view-log.js";
 /** @param {(text: string) => void} announce to screen readers */
 export function createEntryList(announce) {
   const list = element("ol", { className: "entries" });
-  list.setAttribute("aria-label", TEXT.conversation);
   const log = createLog(list);
   /** @type {import("./modes.js").Mode} */
   let shownMode = "conversation";
-  const renderRows = createRows(list, createRow, ({ role, text }) => {
-    announce(shownMode === "captions" ? text : `${nameOf(role)}: ${text}`);
-  });
+  let isReady = false;
+  const renderRows = createRows(
+    list,
+    (/** @type {Entry} */ entry) => createRow(entry, () => isReady),
+    ({ role, text, status }) => {
+      announce(shownMode === "captions" ? text : `${nameOf(role)}: ${text}`);
+      if (status === "waiting" && !isReady) announce(TEXT.waiting);
+    },
+  );
   return {
     node: log.node,
     /**
      * @param {readonly Entry[]} entries
      * @param {import("./modes.js").Mode} mode
+     * @param {boolean} ready what is typed is on its way
      */
-    render(entries, mode) {
+    render(entries, mode, ready) {
+      log.name(TEXT.log[mode]);
       log.greet(entries.length > 0 ? null : mode);
       shownMode = mode;
+      isReady = ready;
       renderRows(entries);
       log.follow();
     },
   };
 }
 
-/** @param {Entry} entry */
-function createRow({ role }) {
+/**
+ * @param {Entry} entry
+ * @param {() => boolean} isReady what is typed is on its way
+ */
+function createRow({ role }, isReady) {
   const text = part("entry-text", element("p", { className: "text" }));
   const remark = element("p", { className: "remark" });
   const latency = createLatency();
@@ -54,6 +65,8 @@ function createRow({ role }) {
      * @returns {boolean} true when it has just become complete
      */
     render(entry) {
+      setText(remark, entry.status === "waiting" && isReady() ? "" : remarkOf(entry));
+      remark.hidden = !remark.textContent;
       if (entry === shown) return false;
       const isNews = isComplete(entry) && !(shown && isComplete(shown));
       shown = entry;
@@ -61,8 +74,6 @@ function createRow({ role }) {
       const placeholder = entry.text ? "" : placeholderOf(entry);
       text.classList.toggle("placeholder", placeholder !== "");
       setText(text, entry.text || placeholder);
-      setText(remark, remarkOf(entry));
-      remark.hidden = !remark.textContent;
       latency.render(entry.latency);
       return isNews;
     },
@@ -92,9 +103,12 @@ function createLatency() {
   };
 }
 
+/** @type {ReadonlySet<Entry["status"]>} */
+const COMPLETE = new Set(["done", "waiting", "refused", "cut", "incomplete"]);
+
 /** @param {Entry} entry */
 function isComplete({ role, text, status }) {
-  return role !== "divider" && text !== "" && ["done", "cut", "incomplete"].includes(status);
+  return role !== "divider" && text !== "" && COMPLETE.has(status);
 }
 
 /**
@@ -102,7 +116,6 @@ function isComplete({ role, text, status }) {
  * @returns {string}
  */
 function placeholderOf({ role, status }) {
-  if (role === "divider") return TEXT.newConversation;
   if (role === "agent") return status === "streaming" ? TEXT.thinking : "";
   switch (status) {
     case "hearing":
@@ -122,6 +135,10 @@ function placeholderOf({ role, status }) {
  */
 function remarkOf({ role, status, reason }) {
   switch (status) {
+    case "waiting":
+      return TEXT.waiting;
+    case "refused":
+      return `${TEXT.refused}: ${reason}`;
     case "lost":
       return TEXT.connectionLost;
     case "cut":

@@ -16,8 +16,6 @@ export function createLog(list) {
   const text = element("p");
   const greeting = element("div", { className: "greeting" }, title, text);
   const node = part("log", element("section", { className: "log", tabIndex: 0 }, greeting, list));
-  // Not `main`: that is for the page around to say.
-  node.setAttribute("aria-label", list.getAttribute("aria-label") ?? "");
   let follows = true;
   const follow = () => {
     if (follows) node.scrollTop = node.scrollHeight;
@@ -25,10 +23,19 @@ export function createLog(list) {
   node.addEventListener("scroll", () => {
     follows = node.scrollHeight - node.scrollTop - node.clientHeight < FOLLOW_WITHIN_PX;
   });
-  new ResizeObserver(follow).observe(node);
+  new ResizeObserver(() => {
+    // What scrolls stands in line with what does not: the scroll bar's place is no margin.
+    node.style.setProperty("--gutter", `${node.offsetWidth - node.clientWidth}px`);
+    follow();
+  }).observe(node);
   return {
     node,
     follow,
+    /** @param {string} label for screen readers */
+    name(label) {
+      // Not `main`: that is for the page around to say.
+      for (const named of [node, list]) named.setAttribute("aria-label", label);
+    },
     /** @param {import("./modes.js").Mode | null} mode null when there is something to read */
     greet(mode) {
       greeting.hidden = mode === null;
@@ -41,7 +48,7 @@ export function createLog(list) {
 
 /**
  * The rows of a list, one for each thing by its id: made when it is new, changed in place while it
- * grows, removed when it is gone. New ones are the last.
+ * grows, removed when it is gone.
  *
  * @template {{id: string}} Thing
  * @param {HTMLElement} list
@@ -60,9 +67,11 @@ export function createRows(list, createRow, onComplete) {
       row.node.remove();
       rows.delete(id);
     }
+    let next = list.firstElementChild;
     for (const thing of things) {
       const row = rows.get(thing.id) ?? createRow(thing);
-      if (!rows.has(thing.id)) list.append(row.node);
+      if (row.node === next) next = next.nextElementSibling;
+      else list.insertBefore(row.node, next);
       rows.set(thing.id, row);
       if (row.render(thing)) onComplete(thing);
     }

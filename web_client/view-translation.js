@@ -10,8 +10,8 @@ import { createLog, createRows } from "./view-log.js";
 /** @param {(text: string) => void} announce to screen readers */
 export function createTranslation(announce) {
   const list = element("ol", { className: "passages" });
-  list.setAttribute("aria-label", TEXT.translation);
   const log = createLog(list);
+  log.name(TEXT.log.translation);
   let spoken = "";
   const renderRows = createRows(
     list,

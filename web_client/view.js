@@ -2,17 +2,17 @@
 /** What the page looks like: builds the elements once, then brings them up to date. */
 
 import { button, element, icon, part, setText } from "./dom.js";
-import { FAILURE, TEXT, expiryText, resetText, retryText } from "./messages.js";
+import { TEXT } from "./messages.js";
 import { createEntryList } from "./view-entries.js";
 import { createTapScreen } from "./view-kiosk.js";
 import { createLanguages } from "./view-languages.js";
 import { createAnnouncer } from "./view-log.js";
+import { createNotices } from "./view-notices.js";
 import { createTalkButton } from "./view-talk.js";
 import { createTools } from "./view-tools.js";
 import { createTranslation } from "./view-translation.js";
 
 /** @typedef {import("./messages.js").Failure} Failure */
-/** @typedef {keyof typeof TEXT.activity} Activity */
 
 /**
  * Everything that is shown.
@@ -24,7 +24,7 @@ import { createTranslation } from "./view-translation.js";
  * @property {number | null} resetInS when a kiosk forgets everything, once that is near
  * @property {import("./session.js").SessionState} session
  * @property {import("./connection.js").ConnectionStatus} connection
- * @property {Activity} activity
+ * @property {import("./activity.js").Activity} activity
  * @property {import("./conversation.js").Turns} turns
  * @property {boolean} isTalking the button is held down
  * @property {"kept" | "trimmed" | "lost"} speechWhileOffline what becomes of it
@@ -51,7 +51,7 @@ import { createTranslation } from "./view-translation.js";
  * @property {(isMuted: boolean) => void} mute
  * @property {() => Promise<boolean>} copy false when the browser does not allow it
  * @property {() => void} save
- * @property {(text: string) => boolean} sendText false when it cannot be sent now
+ * @property {(text: string) => boolean} sendText false where nothing can be said in writing
  * @property {() => void} stopAnswer
  * @property {() => void} connect
  * @property {(key: string) => void} useKey
@@ -68,7 +68,6 @@ const STYLESHEETS = [
   "./view-modes.css",
 ];
 const SEND_PATH = "M12 20V5M5.5 11.5 12 5l6.5 6.5";
-const KEY_FAILURES = new Set(["key-missing", "key-wrong", "key-malformed"]);
 
 /**
  * @param {ShadowRoot} root
@@ -123,7 +122,7 @@ export function createView(root, actions) {
       const translates = mode === "translation";
       entries.node.hidden = translates;
       translation.node.hidden = !translates;
-      entries.render(translates ? [] : session.entries, mode);
+      entries.render(translates ? [] : session.entries, mode, session.ready);
       translation.render(session.passages, session.languages.source);
       const isEmpty = session.entries.length === 0 && session.passages.length === 0;
       if (isEmpty && !wasEmpty) announcer.clear();
@@ -198,82 +197,6 @@ function createHeader() {
 }
 
 /** @param {Actions} actions */
-function createNotices(actions) {
-  const connection = createNotice();
-  const countdown = element("span", { className: "countdown" });
-  // Says the seconds without a screen reader repeating each of them.
-  countdown.setAttribute("aria-hidden", "true");
-  const retry = button(TEXT.retryNow, actions.connect);
-  const again = button(TEXT.startAgain, actions.connect);
-  const keyForm = createKeyForm(actions);
-  connection.node.append(countdown, retry, again, keyForm);
-  const microphone = createNotice();
-  const transport = createNotice();
-  const network = createNotice();
-  const server = createNotice();
-  const reset = createNotice();
-  // Counts down: said once by its appearing, not with every second.
-  reset.text.setAttribute("aria-live", "off");
-  const node = element(
-    "div",
-    { className: "notices" },
-    ...[connection, transport, microphone, network, server, reset].map((notice) => notice.node),
-  );
-  return {
-    node,
-    /** @param {Model} model */
-    render(model) {
-      const { state, failure, retryAtMs } = model.connection;
-      connection.show(failure ? FAILURE[failure] : "");
-      const waitS = retryAtMs === null ? 0 : Math.ceil((retryAtMs - model.nowMs) / 1000);
-      setText(countdown, state === "stopped" ? "" : retryText(waitS));
-      retry.hidden = state !== "waiting" && failure !== "server-refused";
-      again.hidden = failure !== "session-ended";
-      keyForm.hidden = model.kiosk || state !== "stopped" || !KEY_FAILURES.has(failure ?? "");
-      reset.show(model.resetInS === null ? "" : resetText(model.resetInS));
-      microphone.show(model.microphoneFailure ? FAILURE[model.microphoneFailure] : "");
-      transport.show(model.transportNotice ? FAILURE[model.transportNotice] : "");
-      network.show(model.networkIsSlow ? FAILURE["network-slow"] : "");
-      const { error, expiry } = model.session;
-      server.show(error || (expiry ? expiryText(expiry) : ""));
-    },
-  };
-}
-
-function createNotice() {
-  const text = element("p", { role: "alert" });
-  const node = part("notice", element("div", { className: "notice", hidden: true }, text));
-  return {
-    node,
-    text,
-    /** @param {string} sentence empty hides it */
-    show(sentence) {
-      setText(text, sentence);
-      node.hidden = !sentence;
-    },
-  };
-}
-
-/** @param {Actions} actions */
-function createKeyForm(actions) {
-  const input = element("input", { type: "password", autocomplete: "off", required: true });
-  input.setAttribute("aria-label", TEXT.key);
-  input.placeholder = TEXT.key;
-  const node = element(
-    "form",
-    { className: "key", hidden: true },
-    input,
-    element("button", { type: "submit", textContent: TEXT.connect }),
-  );
-  node.addEventListener("submit", (event) => {
-    event.preventDefault();
-    actions.useKey(input.value.trim());
-    input.value = "";
-  });
-  return node;
-}
-
-/** @param {Actions} actions */
 function createDock(actions) {
   const talk = createTalkButton(actions);
   part("talk", talk.node);
@@ -303,7 +226,6 @@ function createDock(actions) {
       const isLost = activity === "offline" && model.speechWhileOffline === "lost";
       meter.node.hidden = !microphoneIsOn || isLost || activity === "muted";
       stop.hidden = session.response === null;
-      composer.setEnabled(session.ready);
       talk.node.hidden = kiosk;
       composer.node.hidden = kiosk || mode !== "conversation";
     },
@@ -319,9 +241,10 @@ function createDock(actions) {
 function hintOf(model) {
   const { activity, turns, speechWhileOffline, microphoneIsOn, microphoneFailure } = model;
   if (activity === "offline") return microphoneIsOn ? OFFLINE_HINT[speechWhileOffline] : "";
+  if (model.kiosk) return ""; // it has no buttons that a hint could tell of
   if (activity === "muted") return TEXT.mutedHint;
   if (activity !== "idle" && activity !== "waiting") return "";
-  if (model.kiosk || (microphoneFailure !== null && !microphoneIsOn)) return "";
+  if ( (microphoneFailure !== null && !microphoneIsOn)) return "";
   return turns === "push-to-talk" ? TEXT.pushToTalkHint : TEXT.microphoneHint;
 }
 
@@ -361,11 +284,5 @@ function createComposer(actions) {
     event.preventDefault();
     node.requestSubmit();
   });
-  return {
-    node,
-    /** @param {boolean} enabled */
-    setEnabled(enabled) {
-      send.disabled = !enabled;
-    },
-  };
+  return { node };
 }

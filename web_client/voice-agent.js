@@ -5,6 +5,7 @@
  * Attributes are in `element-attributes.js`, events and their `detail` in `element-events.js`.
  */
 
+import { shownActivity } from "./activity.js";
 import { Conversation } from "./conversation.js";
 import { saveFile } from "./dom.js";
 import { AttributedElement } from "./element-attributes.js";
@@ -16,13 +17,12 @@ import { modeOf } from "./modes.js";
 import { UNKNOWN_SERVER, fetchServerInfo } from "./server-info.js";
 import { INITIAL, activityOf } from "./session.js";
 import { talkWithSpace } from "./space-key.js";
-import { conversationText, translationText } from "./transcript.js";
+import { FILE_NAME, textOf } from "./transcript.js";
 import { createView } from "./view.js";
 
 /** @typedef {import("./connection.js").ConnectionStatus} ConnectionStatus */
 
 const COUNTDOWN_MS = 500;
-const FILE_NAME = "conversation.txt";
 
 /** Speech in, answers out, as one element. */
 export class VoiceAgent extends AttributedElement {
@@ -103,26 +103,19 @@ export class VoiceAgent extends AttributedElement {
 
   /** What was said so far, as text; empty when it is nothing. */
   get conversationText() {
-    const { entries, passages } = this.#state;
-    return this.mode === "translation" ? translationText(passages) : conversationText(entries);
+    return textOf(this.mode, this.#state);
   }
 
   /**
    * What is going on, as it is shown.
    *
-   * @returns {import("./view.js").Activity}
+   * @returns {import("./activity.js").Activity}
    */
   get activity() {
-    const { turns, isTalking } = this.#conversation ?? {};
-    if (this.#microphone.isStarting && !this.#microphone.isOn) return "starting";
-    if (!this.#state.ready) return "offline";
-    if (isTalking && this.#microphone.isOn) return "hearing";
-    const activity = activityOf(this.#state);
-    if (activity === "thinking" && this.mode === "captions") return "recognising";
-    if (activity !== "quiet") return activity;
-    if (!this.#microphone.isOn) return "idle";
-    if (turns === "push-to-talk") return "waiting";
-    return this.#microphone.isMuted ? "muted" : "listening";
+    const { turns = "hands-free", isTalking = false } = this.#conversation ?? {};
+    const { mode } = this;
+    const microphone = this.#microphone;
+    return shownActivity({ session: this.#state, mode, turns, isTalking, microphone });
   }
 
   /**
@@ -155,10 +148,10 @@ export class VoiceAgent extends AttributedElement {
   }
 
   /**
-   * Say something in writing, in a conversation.
+   * Say something in writing, in a conversation; it waits while there is no connection.
    *
    * @param {string} text
-   * @returns {boolean} false when it cannot be sent now
+   * @returns {boolean} false in other modes
    */
   sendText(text) {
     return this.#conversation?.sendText(text) ?? false;
@@ -192,7 +185,7 @@ export class VoiceAgent extends AttributedElement {
 
   /** Save the conversation as a text file, where the browser puts downloads. */
   saveConversation() {
-    saveFile(FILE_NAME, this.conversationText);
+    saveFile(FILE_NAME[this.mode], this.conversationText);
   }
 
   // ---------------------------------------------------------------- called by the browser
@@ -211,7 +204,7 @@ export class VoiceAgent extends AttributedElement {
     });
     conversation.connection.key = loadKey(server);
     this.#conversation = conversation;
-    this.#applySettings(conversation);
+    conversation.configure(this);
     this.#microphone.watch();
     this.#space = talkWithSpace({
       isWanted: () => this.#conversation?.turns === "push-to-talk",
@@ -243,7 +236,7 @@ export class VoiceAgent extends AttributedElement {
     switch (name) {
       case "mode":
         if (modeOf(before) !== this.mode) {
-          this.#applySettings(conversation);
+          conversation.configure(this);
           conversation.restart();
         }
         break;
@@ -257,10 +250,10 @@ export class VoiceAgent extends AttributedElement {
         break;
       case "turns":
         this.#microphone.mute(false);
-        this.#applySettings(conversation);
+        conversation.configure(this);
         break;
       default:
-        this.#applySettings(conversation);
+        conversation.configure(this);
     }
     this.#update();
   }
@@ -271,21 +264,6 @@ export class VoiceAgent extends AttributedElement {
     return new URL(this.getAttribute("server") ?? "/", document.baseURI);
   }
 
-  /** @param {Conversation} conversation */
-  #applySettings(conversation) {
-    const { mode } = this;
-    const modeChanges = conversation.connection.mode !== mode;
-    conversation.connection.mode = mode;
-    const languages =
-      mode === "translation"
-        ? { source: this.sourceLanguage, target: this.language }
-        : { source: this.language, target: "" };
-    if (modeChanges) conversation.languages = languages;
-    else conversation.setLanguages(languages);
-    // Only a conversation has turns that a person could end.
-    conversation.setTurns(mode === "conversation" ? this.turns : "hands-free");
-  }
-
   /**
    * The conversation goes on at another server, or over another transport.
    *
@@ -294,10 +272,7 @@ export class VoiceAgent extends AttributedElement {
   #changeServer({ connection }) {
     const server = this.#server();
     if (server.origin !== connection.server.origin) connection.key = loadKey(server);
-    connection.server = server;
-    connection.kind = this.transport;
-    connection.notice = null;
-    connection.restart();
+    connection.moveTo(server, this.transport);
   }
 
   #watchKiosk() {
@@ -378,12 +353,13 @@ export class VoiceAgent extends AttributedElement {
       microphone: this.#microphone.isOn,
       muted: this.#microphone.isMuted,
     });
-    this.#teller.tellFailures([
+    const failures = [
       connection?.status.failure ?? null,
       connection?.notice ?? null,
       this.#microphone.failure,
-      networkIsSlow ? "network-slow" : null,
-    ]);
+      networkIsSlow ? /** @type {const} */ ("network-slow") : null,
+    ];
+    this.#teller.tellFailures(failures, this);
   }
 
   /** @param {Conversation} conversation */

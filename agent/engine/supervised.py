@@ -56,8 +56,16 @@ class SupervisedBranch(BranchStream):
 
     @property
     def is_answer(self) -> bool:
-        """Answers fail with their process; transcripts are made again."""
+        """Answers have no one right text, and somebody waits for them."""
         return self.request.kind is BranchKind.ANSWER
+
+    @property
+    def _may_be_repeated(self) -> bool:
+        """Another answer could contradict what was seen of this one; of an early one, what is
+        open may be committed by now."""
+        if self._tries >= _TRIES:
+            return False
+        return not self.is_answer or not (self.text or self.request.include_open)
 
     def wait_at_most(self, limit_s: float) -> None:
         """Fail unless it is sent within so many seconds."""
@@ -104,15 +112,17 @@ class SupervisedBranch(BranchStream):
                 return
         self.push(piece)
 
-    def lose_process(self, error: EngineError) -> None:
-        """The process that worked on it is gone."""
+    def lose_process(self, error: EngineError, limit_s: float) -> None:
+        """The process that worked on it is gone; an answer waits so long for the next one."""
         if not self.is_sent or self.ended:
             return
         self.is_sent = False
         if self._cancelled:
             self._end_cancelled()
-        elif self.is_answer or self._tries >= _TRIES:
+        elif not self._may_be_repeated:
             self.fail(error)
+        elif self.is_answer:
+            self.wait_at_most(limit_s)
 
     def _end_cancelled(self) -> None:
         self.push(BranchDone(FinishReason.CANCELLED, Usage()))
@@ -281,11 +291,11 @@ class SupervisedConversation(Conversation):
             self._start(branch, send)
 
     def detach(self) -> None:
-        """The process is gone: answers fail; transcripts and commits are made again, once."""
+        """The process is gone: answers that had begun fail, the rest is made again, once."""
         self._send = None
         lost = EngineUnavailable("the engine stopped in the middle of this; it is restarted")
         for branch in self._branches.values():
-            branch.lose_process(lost)
+            branch.lose_process(lost, self._ready_timeout_s)
         self._forget_ended()
         for serial, commit in list(self._commits.items()):
             if commit.tries >= _TRIES or serial not in self._mirror.pending:

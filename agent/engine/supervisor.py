@@ -4,9 +4,9 @@
 While there is no process, or it is loading, everything may be called: it takes effect when
 the engine is ready. When the process dies,
 
-- answers that were being decoded fail with `EngineUnavailable`;
+- answers that had given text fail with `EngineUnavailable`;
 - answers asked for from then on wait for the restart, for a limited time;
-- transcripts and commits whose outcome is not known are made again, once;
+- answers without text, transcripts and commits whose outcome is not known are made again, once;
 - every conversation is built again from its mirror, its open utterance included.
 """
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import shutil
 import socket
-import wave
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,10 +16,9 @@ import numpy as np
 import pytest
 import soxr
 
-from agent.audio.pcm import encode_pcm16
 from tests.helpers.examples import EXAMPLES, SDK_BUNDLE, python_example
 from tests.helpers.server import RunningServer, running_server
-from tests.helpers.speech import ROOT, Recording, recordings
+from tests.helpers.speech import ROOT, Recording, recordings, write_wav
 from tests.helpers.wer import word_errors
 
 KEY = "a-key-of-the-tests"
@@ -120,7 +118,7 @@ def sentences(tmp_path_factory: pytest.TempPathFactory) -> list[Sentence]:
     made = []
     for number, clip in enumerate(_short_clips()):
         path = folder / f"{number}.wav"
-        write_wav(path, _at_wire_rate(clip))
+        write_wav(path, _at_wire_rate(clip), WIRE_RATE_HZ)
         made.append(Sentence(path, clip.text))
     return made
 
@@ -134,7 +132,8 @@ def spoken_twice(tmp_path_factory: pytest.TempPathFactory) -> Path:
     first, second = (_at_wire_rate(clip) for clip in _short_clips())
     path = tmp_path_factory.mktemp("microphone") / "twice.wav"
     pause = np.zeros(round(PAUSE_S * WIRE_RATE_HZ), np.float32)
-    write_wav(path, np.concatenate([pause[: WIRE_RATE_HZ * 2], first, pause, second]))
+    spoken = np.concatenate([pause[: WIRE_RATE_HZ * 2], first, pause, second])
+    write_wav(path, spoken, WIRE_RATE_HZ)
     return path
 
 
@@ -148,12 +147,3 @@ def _short_clips() -> list[Recording]:
 
 def _at_wire_rate(clip: Recording) -> np.ndarray:
     return soxr.resample(clip.samples(), 16_000, WIRE_RATE_HZ)
-
-
-def write_wav(path: Path, samples: np.ndarray) -> None:
-    """float32[T] at 24 kHz as 16-bit PCM."""
-    with wave.open(str(path), "wb") as file:
-        file.setnchannels(1)
-        file.setsampwidth(2)
-        file.setframerate(WIRE_RATE_HZ)
-        file.writeframes(encode_pcm16(samples))

@@ -41,6 +41,11 @@ class RunningServer:
         return self.url.replace("http", "ws", 1) + "/v1"
 
     @property
+    def port(self) -> int:
+        """Where it listens."""
+        return int(self.url.rpartition(":")[2])
+
+    @property
     def ws_url(self) -> str:
         """The realtime endpoint."""
         return self.base_url + "/realtime"
@@ -67,11 +72,12 @@ class RunningServer:
 
 @contextmanager
 def running_server(
-    *options: str, engine: str = "small", **environment: str
+    *options: str, engine: str = "small", port: int = 0, **environment: str
 ) -> Iterator[RunningServer]:
-    """Run `voice-agent serve` on a free port until the block ends."""
+    """Run `voice-agent serve` until the block ends or it is killed; on a free port by default."""
     command = [
-        sys.executable, "-m", "agent.cli", "serve", "--port", "0", "--engine", engine, *options,
+        sys.executable, "-m", "agent.cli", "serve", "--port", str(port), "--engine", engine,
+        *options,
     ]  # fmt: skip
     process = subprocess.Popen(
         command,

@@ -96,3 +96,12 @@ def spoken_pieces(samples: np.ndarray, silence_s: float = 1.8) -> list[bytes]:
     wire = soxr.resample(samples, 16_000, 24_000)
     audio = encode_pcm16(np.concatenate([wire, np.zeros(int(24_000 * silence_s), np.float32)]))
     return [audio[at : at + PIECE_BYTES] for at in range(0, len(audio), PIECE_BYTES)]
+
+
+def write_wav(path: Path, samples: np.ndarray, rate_hz: int = 16_000) -> None:
+    """float32[T], mono, as 16-bit PCM."""
+    with wave.open(str(path), "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(rate_hz)
+        file.writeframes(encode_pcm16(samples))

@@ -217,15 +217,67 @@ async def test_a_transcript_is_repeated_only_once() -> None:
 async def test_an_answer_fails_with_its_process_but_a_cancelled_one_is_just_cancelled() -> None:
     one, out = conversation(), Wire()
     one.attach(out)
-    running, cancelled = one.branch(ANSWER), one.branch(ANSWER)
+    running = one.branch(ANSWER)
+    number = out.take_branch().branch
+    cancelled = one.branch(ANSWER)
     cancelled.cancel()
     assert out.sent[-1] == wire.CancelBranch(out.sent[-2].branch)  # type: ignore[union-attr]
+    one.receive(number, TextDelta("Half of "))
     one.detach()
+    pieces = aiter(running)
+    assert await anext(pieces) == TextDelta("Half of ")
     with pytest.raises(EngineUnavailable):
-        await anext(aiter(running))
+        await anext(pieces)
     done = await anext(aiter(cancelled))
     assert isinstance(done, BranchDone)
     assert done.reason is FinishReason.CANCELLED
+
+
+async def test_an_answer_without_text_is_made_again_once_on_the_items_it_was_asked_on() -> None:
+    one, first, second = conversation(), Wire(), Wire()
+    one.insert(user("q1"))
+    one.attach(first)
+    branch, lost = one.branch(ANSWER), one.branch(ANSWER)
+    one.detach()
+    lost.cancel()
+    one.insert(user("q2"))
+    one.attach(second)
+    again = second.take_branch()
+    assert again.request.context == ("q1",)
+    one.receive(again.branch, TextDelta("Yes."))
+    one.receive(again.branch, DONE)
+    assert [piece async for piece in branch] == [TextDelta("Yes."), DONE]
+    assert (await anext(aiter(lost))).reason is FinishReason.CANCELLED  # type: ignore[union-attr]
+
+
+async def test_an_answer_without_text_does_not_kill_a_third_process() -> None:
+    one = conversation()
+    branch = one.branch(ANSWER)
+    for _ in range(2):
+        one.attach(Wire())
+        one.detach()
+    with pytest.raises(EngineUnavailable):
+        await anext(aiter(branch))
+
+
+async def test_an_answer_that_is_to_be_made_again_gives_up_after_its_time() -> None:
+    one = conversation(ready_timeout_s=0)
+    one.attach(Wire())
+    branch = one.branch(ANSWER)
+    one.detach()
+    with pytest.raises(EngineUnavailable, match="within 0 s"):
+        await anext(aiter(branch))
+
+
+async def test_an_early_answer_fails_with_its_process() -> None:
+    one = conversation()
+    one.attach(Wire())
+    one.hear(SPEECH)
+    one.pause()
+    branch = one.branch(BranchRequest(BranchKind.ANSWER, include_open=True))
+    one.detach()
+    with pytest.raises(EngineUnavailable):
+        await anext(aiter(branch))
 
 
 async def test_a_waiting_answer_can_be_cancelled_and_is_then_never_sent() -> None:
