@@ -164,6 +164,57 @@ async def test_what_was_not_answered_yet_is_asked_again(page: Page, server: Brow
 
 
 @both_transports
+async def test_what_is_typed_while_there_is_no_connection_waits_for_it(
+    page: Page, server: BrowserServer, transport: str
+) -> None:
+    session = await open_page(page, server, transport)
+    await send_turn(session)
+    said = ["Who was Jane Austen?", "An English novelist."]
+    texts = page.locator(".entry .text")
+    await expect(texts).to_have_text(said)
+    await server.stop()
+    await expect(page.get_by_text("Not connected", exact=True).first).to_be_visible()
+    typed = ["Where did she live?", "And when?"]
+    for text in typed:
+        await page.get_by_role("textbox").fill(text)
+        await page.get_by_role("textbox").press("Enter")
+    await expect(page.get_by_role("textbox")).to_have_value("")
+    await expect(texts).to_have_text([*said, *typed])
+    remarks = page.locator(".remark").filter(visible=True)
+    await expect(remarks).to_have_text(["Not sent yet: it is sent once the page is connected"] * 2)
+    await take_picture(page, f"flow-waiting-{transport}")
+    await server.start()
+    again = await server.next_session()
+    await again.until_event("response.create")
+    # In one conversation, and answered once.
+    assert [content[0]["text"] for _, _, content in created(again)] == [*said, *typed]
+    assert kinds(again) == [
+        "session.update", *["conversation.item.create"] * 4, "response.create",
+    ]  # fmt: skip
+    await expect(remarks).to_have_count(0)
+    await expect(texts).to_have_text([*said, "Connected again. The conversation goes on.", *typed])
+    assert await page.evaluate("document.querySelector('voice-agent').entries.at(-1).status") == (
+        "done"
+    )
+
+
+async def test_a_message_that_the_server_does_not_take_says_so(
+    page: Page, server: BrowserServer
+) -> None:
+    session = await open_page(page, server)
+    session.takes_items = False
+    await page.get_by_role("textbox").fill("Hello")
+    await page.get_by_role("textbox").press("Enter")
+    await session.until_event("response.create")
+    message = page.get_by_role("listitem")
+    await expect(message).to_contain_text("The server did not take this: items are full")
+    await server.stop()
+    await server.start()
+    again = await server.next_session()
+    assert created(again) == []
+
+
+@both_transports
 async def test_a_conversation_that_the_server_ended_is_not_recreated(
     page: Page, server: BrowserServer, transport: str
 ) -> None:
@@ -173,7 +224,7 @@ async def test_a_conversation_that_the_server_ended_is_not_recreated(
     error = {"type": "invalid_request_error", "code": "session_expired", "message": "it was idle"}
     await session.send({"type": "error", "error": error})
     await session.close(CLOSE_POLICY, "it was idle")
-    await expect(page.get_by_text("The server ended this conversation")).to_be_visible()
+    await expect(page.get_by_text("The server ended this session")).to_be_visible()
     await page.get_by_role("button", name="Start a new conversation").click()
     again = await server.next_session()
     await expect(page.get_by_role("listitem").last).to_contain_text("not remembered")

@@ -221,6 +221,60 @@ async def test_captions_grow_while_somebody_speaks(
     assert complaints == []
 
 
+async def test_captions_go_on_after_a_lost_connection_and_are_saved_as_such(
+    page: Page, server: BrowserServer
+) -> None:
+    session = await open_page(page, server, "?mode=captions")
+    await session.send(
+        *spoken("item_1", 0, 1000),
+        server_events.transcription_completed("item_1", "Meine Damen und Herren.", 1.0),
+    )
+    texts = page.locator(".entry .text")
+    await expect(texts).to_have_text(["Meine Damen und Herren."])
+    await server.stop()
+    await expect(page.get_by_text("Not connected", exact=True).first).to_be_visible()
+    await server.start()
+    again = await server.next_session()
+    await expect(texts).to_have_text(
+        ["Meine Damen und Herren.", "Connected again. The captions go on."]
+    )
+    await take_picture(page, "page-captions-again")
+    async with page.expect_download() as download:
+        await page.get_by_role("button", name="Save").click()
+    saved = await download.value
+    assert saved.suggested_filename == "captions.txt"
+    assert (await saved.path()).read_text("utf-8") == "Meine Damen und Herren.\n"
+    await again.close(CLOSE_POLICY, "the longest time is over")
+    await page.get_by_role("button", name="Start again").click()
+    await server.next_session()
+    await expect(texts.last).to_have_text("New captions begin here.")
+
+
+@pytest.mark.parametrize(
+    ("query", "sentence"),
+    [
+        ("", "Connect one, then press the button again. Typing works."),
+        ("?mode=captions", "Connect one, then press the button again."),
+        ("?kiosk", "Connect one: this page goes on by itself."),
+    ],
+)
+async def test_no_mode_tells_of_what_it_does_not_have(
+    page: Page, server: BrowserServer, query: str, sentence: str
+) -> None:
+    await page.add_init_script(
+        "navigator.mediaDevices.getUserMedia = "
+        "() => Promise.reject(new DOMException('as a browser does', 'NotFoundError'));"
+    )
+    session = await open_page(page, server, query)
+    begin = "Touch to begin" if "kiosk" in query else START
+    await page.get_by_role("button", name=begin).click()
+    alert = page.get_by_role("alert").filter(visible=True)
+    await expect(alert).to_have_text(f"No microphone was found. {sentence}")
+    await session.send(server_events.session_expiring("idle", 60.0))
+    what = "Say something" if query else "Say or type something"
+    await expect(alert.last).to_contain_text(f"{what} to keep it.")
+
+
 async def test_words_of_a_conversation_are_shown_while_they_are_spoken(
     page: Page, server: BrowserServer
 ) -> None:
@@ -377,7 +431,7 @@ async def test_events_tell_a_translation_and_what_is_wrong(
     await expect(page.get_by_role("alert").filter(visible=True)).to_have_count(1)
     (failure,) = await told(page, "failure")
     assert failure["code"] == "session-ended"
-    assert failure["message"].startswith("The server ended this conversation")
+    assert failure["message"].startswith("The server ended this session")
 
 
 async def test_methods_do_what_the_buttons_do(page: Page, server: BrowserServer) -> None:

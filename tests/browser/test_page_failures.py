@@ -269,7 +269,7 @@ async def test_a_session_that_the_server_ends_is_not_begun_again_unasked(
     await page.get_by_role("button", name=TALK).click()
     await session.until_audio(40)
     await session.close(CLOSE_POLICY, "nothing was received for 900 s; connect again")
-    await expect(alert(page)).to_contain_text("The server ended this conversation")
+    await expect(alert(page)).to_contain_text("The server ended this session")
     await expect(page.get_by_role("button", name=TALK)).to_be_visible()
     await page.get_by_role("button", name="Start a new conversation").click()
     await server.next_session()

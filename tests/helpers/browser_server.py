@@ -24,6 +24,7 @@ from pydantic import TypeAdapter
 
 from agent.config import Limits, Settings
 from agent.engine.contract import EngineHealth, EngineInfo
+from agent.errors import InvalidEvent
 from agent.gateway.asgi import create_app
 from agent.gateway.server import uvicorn_config
 from agent.gateway.services import Services, SessionQuery
@@ -58,10 +59,12 @@ class BrowserSession:
         query: The query of its URL.
         events: Client events in order.
         audio: Binary messages in order.
+        takes_items: Whether items that the page makes are accepted.
     """
 
     def __init__(self, transport: Transport, query: SessionQuery) -> None:
         self.query = query
+        self.takes_items = True
         self.events: list[Event] = []
         self.audio: list[bytes] = []
         self._transport = transport
@@ -140,6 +143,9 @@ class BrowserSession:
             self._settings = merge(self._settings, event["session"])
             shown = _shown_settings(self.query, self._settings)
             await self.send(server_events.session_updated(shown))
+        elif event["type"] == "conversation.item.create" and not self.takes_items:
+            refusal = InvalidEvent("items are full")
+            await self.send(server_events.error(refusal, event.get("event_id")))
         elif event["type"] == "conversation.item.create":
             item = {"id": f"item_typed_{len(self.events)}", "status": "completed"} | event["item"]
             await self.send(
