@@ -54,6 +54,13 @@ async def server() -> AsyncIterator[BrowserServer]:
         yield server
 
 
+@pytest_asyncio.fixture(loop_scope="session")
+async def modules(page: Page, server: BrowserServer) -> Page:
+    """A tab from which the modules can be imported and that runs nothing else."""
+    await page.goto(f"{server.url}icon.svg")
+    return page
+
+
 @pytest.fixture(scope="session")
 def real_server() -> Iterator[RunningServer]:
     """The server with the embedded engine, in a process of its own."""

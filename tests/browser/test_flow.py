@@ -15,15 +15,13 @@ from playwright.async_api import Page, expect
 
 from agent.gateway.sessions import Phase
 from agent.gateway.transport import CLOSE_POLICY
-from agent.protocol import server_events
 from tests.helpers.browser import take_picture
+from tests.helpers.browser_flow import RECREATED, created, kinds, open_page, send_turn
 from tests.helpers.browser_server import (
     BrowserServer,
     BrowserSession,
     answer_begins,
-    answer_ends,
     browser_server,
-    spoken,
 )
 from tests.helpers.browser_sound import WITHOUT_PROCESSING, follow
 from tests.helpers.speech import Recording
@@ -33,48 +31,11 @@ pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
 both_transports = pytest.mark.parametrize("transport", ["websocket", "webrtc"])
 
 
-async def open_page(
-    page: Page, server: BrowserServer, transport: str = "websocket"
-) -> BrowserSession:
-    await page.goto(f"{server.url}?transport={transport}")
-    session = await server.next_session()
-    await expect(page.get_by_text("Connected", exact=True)).to_be_visible()
-    return session
-
-
-async def send_turn(session: BrowserSession) -> None:
-    """Something was said, and answered."""
-    await session.send(
-        server_events.speech_started("item_1", 320),
-        *spoken("item_1", 320, 2400),
-        server_events.transcription_completed("item_1", "Who was Jane Austen?", 2.0),
-        *answer_begins("resp_1", "item_2"),
-        server_events.text_delta("resp_1", "item_2", "An English novelist."),
-        *answer_ends("resp_1", "item_2", "An English novelist."),
-    )
-
-
-RECREATED = [
-    ("item_1", "user", [{"type": "input_text", "text": "Who was Jane Austen?"}]),
-    ("item_2", "assistant", [{"type": "output_text", "text": "An English novelist."}]),
-]
-
-
-def created(session: BrowserSession) -> list[tuple[str, str, list[dict[str, str]]]]:
-    """The items that the page has made, in order."""
-    items = [event["item"] for event in session.events if event["type"].endswith("item.create")]
-    return [(item["id"], item["role"], item["content"]) for item in items]
-
-
-def kinds(session: BrowserSession) -> list[str]:
-    return [event["type"] for event in session.events]
-
-
 @both_transports
 async def test_a_lost_connection_is_made_again_with_the_conversation(
     page: Page, server: BrowserServer, transport: str
 ) -> None:
-    session = await open_page(page, server, transport)
+    session = await open_page(page, server, f"?transport={transport}")
     await send_turn(session)
     texts = page.locator(".entry .text")
     said = ["Who was Jane Austen?", "An English novelist."]
@@ -112,7 +73,7 @@ async def test_a_socket_that_is_cut_is_made_again_with_the_conversation(
 async def test_a_peer_that_vanishes_is_missed_and_called_again_with_the_conversation(
     page: Page, server: BrowserServer
 ) -> None:
-    session = await open_page(page, server, "webrtc")
+    session = await open_page(page, server, "?transport=webrtc")
     await send_turn(session)
     await expect(page.get_by_role("listitem")).to_have_count(2)
     session.vanish()
@@ -164,61 +125,10 @@ async def test_what_was_not_answered_yet_is_asked_again(page: Page, server: Brow
 
 
 @both_transports
-async def test_what_is_typed_while_there_is_no_connection_waits_for_it(
-    page: Page, server: BrowserServer, transport: str
-) -> None:
-    session = await open_page(page, server, transport)
-    await send_turn(session)
-    said = ["Who was Jane Austen?", "An English novelist."]
-    texts = page.locator(".entry .text")
-    await expect(texts).to_have_text(said)
-    await server.stop()
-    await expect(page.get_by_text("Not connected", exact=True).first).to_be_visible()
-    typed = ["Where did she live?", "And when?"]
-    for text in typed:
-        await page.get_by_role("textbox").fill(text)
-        await page.get_by_role("textbox").press("Enter")
-    await expect(page.get_by_role("textbox")).to_have_value("")
-    await expect(texts).to_have_text([*said, *typed])
-    remarks = page.locator(".remark").filter(visible=True)
-    await expect(remarks).to_have_text(["Not sent yet: it is sent once the page is connected"] * 2)
-    await take_picture(page, f"flow-waiting-{transport}")
-    await server.start()
-    again = await server.next_session()
-    await again.until_event("response.create")
-    # In one conversation, and answered once.
-    assert [content[0]["text"] for _, _, content in created(again)] == [*said, *typed]
-    assert kinds(again) == [
-        "session.update", *["conversation.item.create"] * 4, "response.create",
-    ]  # fmt: skip
-    await expect(remarks).to_have_count(0)
-    await expect(texts).to_have_text([*said, "Connected again. The conversation goes on.", *typed])
-    assert await page.evaluate("document.querySelector('voice-agent').entries.at(-1).status") == (
-        "done"
-    )
-
-
-async def test_a_message_that_the_server_does_not_take_says_so(
-    page: Page, server: BrowserServer
-) -> None:
-    session = await open_page(page, server)
-    session.takes_items = False
-    await page.get_by_role("textbox").fill("Hello")
-    await page.get_by_role("textbox").press("Enter")
-    await session.until_event("response.create")
-    message = page.get_by_role("listitem")
-    await expect(message).to_contain_text("The server did not take this: items are full")
-    await server.stop()
-    await server.start()
-    again = await server.next_session()
-    assert created(again) == []
-
-
-@both_transports
 async def test_a_conversation_that_the_server_ended_is_not_recreated(
     page: Page, server: BrowserServer, transport: str
 ) -> None:
-    session = await open_page(page, server, transport)
+    session = await open_page(page, server, f"?transport={transport}")
     await send_turn(session)
     await expect(page.get_by_role("listitem")).to_have_count(2)
     error = {"type": "invalid_request_error", "code": "session_expired", "message": "it was idle"}
@@ -275,7 +185,7 @@ async def until_sound(session: BrowserSession) -> None:
 async def test_the_space_bar_is_held_to_talk(
     page: Page, server: BrowserServer, transport: str
 ) -> None:
-    session = await open_page(page, server, transport)
+    session = await open_page(page, server, f"?transport={transport}")
     await page.get_by_role("switch", name="Push to talk").check()
     update = await session.until_event("session.update", count=2)
     assert update["session"]["audio"]["input"]["turn_detection"] is None
@@ -338,7 +248,7 @@ async def test_the_button_is_held_to_talk_and_interrupts(page: Page, server: Bro
 async def test_the_microphone_can_be_changed_while_one_speaks(
     page: Page, server: BrowserServer, transport: str, complaints: list[str]
 ) -> None:
-    session = await open_page(page, server, transport)
+    session = await open_page(page, server, f"?transport={transport}")
     await page.get_by_role("button", name="Start talking").click()
     await expect(page.get_by_role("status")).to_have_text("Listening")
     choice = page.get_by_role("combobox", name="Microphone")
@@ -370,7 +280,7 @@ async def test_a_microphone_that_is_pulled_out_is_replaced_by_another(
           (window.testStream = await open(constraints));
         """
     )
-    session = await open_page(page, server, transport)
+    session = await open_page(page, server, f"?transport={transport}")
     await page.get_by_role("button", name="Start talking").click()
     await until_sound(session)
     await page.evaluate("window.testStream.getTracks()[0].dispatchEvent(new Event('ended'))")

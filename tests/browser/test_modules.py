@@ -7,7 +7,6 @@ from typing import Any, get_args
 
 import numpy as np
 import pytest
-import pytest_asyncio
 import soxr
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -20,7 +19,7 @@ from playwright.async_api import Page
 from pydantic import TypeAdapter
 
 from agent.protocol import server_events
-from tests.helpers.browser_server import BrowserServer, Event, answer_begins, answer_ends, spoken
+from tests.helpers.browser_server import Event, answer_begins, answer_ends, spoken
 
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
 
@@ -40,13 +39,6 @@ REPLAY = """async (events) => {
   });
   return { ...state, activities, MAX_ENTRIES };
 }"""
-
-
-@pytest_asyncio.fixture(loop_scope="session")
-async def modules(page: Page, server: BrowserServer) -> Page:
-    """A tab from which the modules can be imported and that runs nothing else."""
-    await page.goto(f"{server.url}icon.svg")
-    return page
 
 
 async def replay(page: Page, events: Sequence[Event | None]) -> dict[str, Any]:
@@ -281,82 +273,6 @@ async def test_only_what_was_being_answered_is_asked_again(
     assert (lost["continues"], lost["unanswered"]) == (True, unanswered)
     again = await replay(modules, [*events, None, None, server_events.session_created({})])
     assert again["unanswered"] is False
-
-
-TYPED = """async (steps) => {
-  const { INITIAL, addTyped, disconnect, reduce } = await import("/session.js");
-  const { recreateEvents } = await import("/transcript.js");
-  const { waitingEvents } = await import("/typed.js");
-  let state = INITIAL;
-  for (const step of steps) {
-    if (step === null) state = disconnect(state);
-    else if (typeof step === "string") state = addTyped(state, step, `text of ${step}`);
-    else state = reduce(state, step, 0);
-  }
-  const ids = (events) => events.map(({ item }) => item.id);
-  return { state, waiting: waitingEvents(state.entries), told: ids(recreateEvents(state.entries)) };
-}"""
-
-
-def _has_item(item_id: str) -> Event:
-    content = [{"type": "input_text", "text": f"text of {item_id}"}]
-    item = {"id": item_id, "type": "message", "role": "user", "content": content}
-    return server_events.item_added(item, None)
-
-
-def _refuses(event_id: str) -> Event:
-    return {"type": "error", "error": {"code": "x", "message": "no", "event_id": event_id}}
-
-
-async def test_what_is_typed_waits_until_the_server_has_it(modules: Page) -> None:
-    steps = ["a", "b", "c", _has_item("a"), _refuses("b"), None, server_events.session_created({})]
-    result = await modules.evaluate(TYPED, steps)
-    assert [(entry["id"], entry["status"]) for entry in result["state"]["entries"]] == [
-        ("a", "done"), ("b", "refused"), ("conversation-1", "done"), ("c", "waiting"),
-    ]  # fmt: skip
-    assert result["told"] == ["a"]
-    assert result["state"]["error"] == ""  # said at the message
-    (event,) = result["waiting"]
-    TypeAdapter(RealtimeClientEvent).validate_python(event)
-    assert (event["event_id"], event["item"]["id"]) == ("c", "c")
-    assert event["item"]["content"] == [{"type": "input_text", "text": "text of c"}]
-
-
-@given(
-    steps=st.lists(
-        st.one_of(
-            st.none(),
-            st.just(server_events.session_created({})),
-            st.builds(_has_item, st.sampled_from("abc")),
-            st.builds(_refuses, st.sampled_from("abc")),
-            st.builds(lambda item: server_events.speech_started(item, 0), st.sampled_from("xy")),
-        ),
-        max_size=20,
-    ),
-    at=st.lists(st.integers(0, 20), min_size=3, max_size=3),
-)
-@settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
-async def test_what_is_typed_is_neither_lost_nor_told_twice(
-    modules: Page, steps: list[Event | None], at: list[int]
-) -> None:
-    mixed: list[Event | str | None] = list(steps)
-    for name, place in zip("abc", sorted(at, reverse=True), strict=True):
-        mixed.insert(place, name)
-    result = await modules.evaluate(TYPED, mixed)
-    entries = {entry["id"]: entry["status"] for entry in result["state"]["entries"]}
-    waiting = [event["item"]["id"] for event in result["waiting"]]
-    for name in "abc":
-        status = entries[name]
-        assert (name in waiting) == (status == "waiting")
-        assert (name in result["told"]) == (status == "done")
-        settled = [
-            step for step in mixed[mixed.index(name) :]
-            if step in (_has_item(name), _refuses(name))
-        ]  # fmt: skip
-        if not settled and _has_item(name) not in mixed:
-            assert status == "waiting"
 
 
 def _error(code: str) -> Event:

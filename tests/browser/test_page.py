@@ -12,9 +12,9 @@ from playwright.async_api import Page, expect
 from agent.gateway.sessions import Phase
 from agent.protocol import server_events
 from tests.helpers.browser import take_picture
+from tests.helpers.browser_flow import open_page
 from tests.helpers.browser_server import (
     BrowserServer,
-    BrowserSession,
     answer_begins,
     answer_ends,
     browser_server,
@@ -24,14 +24,6 @@ from tests.helpers.browser_sound import PIECE_BYTES, WITHOUT_PROCESSING, follow
 from tests.helpers.speech import Recording
 
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
-
-
-async def open_page(page: Page, server: BrowserServer) -> BrowserSession:
-    """Load the page and wait until it is connected."""
-    await page.goto(server.url)
-    session = await server.next_session()
-    await expect(page.get_by_text("Connected", exact=True)).to_be_visible()
-    return session
 
 
 async def start_microphone(page: Page) -> None:

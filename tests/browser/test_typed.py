@@ -1,0 +1,144 @@
+"""What is typed is shown at once and sent when there is a session."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from openai.types.realtime import RealtimeClientEvent
+from playwright.async_api import Page, expect
+from pydantic import TypeAdapter
+
+from agent.protocol import server_events
+from tests.helpers.browser import take_picture
+from tests.helpers.browser_flow import created, kinds, open_page, send_turn
+from tests.helpers.browser_server import BrowserServer, Event
+
+pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
+
+
+@pytest.mark.parametrize("transport", ["websocket", "webrtc"])
+async def test_what_is_typed_while_there_is_no_connection_waits_for_it(
+    page: Page, server: BrowserServer, transport: str
+) -> None:
+    session = await open_page(page, server, f"?transport={transport}")
+    await send_turn(session)
+    said = ["Who was Jane Austen?", "An English novelist."]
+    texts = page.locator(".entry .text")
+    await expect(texts).to_have_text(said)
+    await server.stop()
+    await expect(page.get_by_text("Not connected", exact=True).first).to_be_visible()
+    typed = ["Where did she live?", "And when?"]
+    for text in typed:
+        await page.get_by_role("textbox").fill(text)
+        await page.get_by_role("textbox").press("Enter")
+    await expect(page.get_by_role("textbox")).to_have_value("")
+    await expect(texts).to_have_text([*said, *typed])
+    remarks = page.locator(".remark").filter(visible=True)
+    await expect(remarks).to_have_text(["Not sent yet: it is sent once the page is connected"] * 2)
+    await take_picture(page, f"flow-waiting-{transport}")
+    await server.start()
+    again = await server.next_session()
+    await again.until_event("response.create")
+    # In one conversation, and answered once.
+    assert [content[0]["text"] for _, _, content in created(again)] == [*said, *typed]
+    assert kinds(again) == [
+        "session.update", *["conversation.item.create"] * 4, "response.create",
+    ]  # fmt: skip
+    await expect(remarks).to_have_count(0)
+    await expect(texts).to_have_text([*said, "Connected again. The conversation goes on.", *typed])
+    assert await page.evaluate("document.querySelector('voice-agent').entries.at(-1).status") == (
+        "done"
+    )
+
+
+async def test_a_message_that_the_server_does_not_take_says_so(
+    page: Page, server: BrowserServer
+) -> None:
+    session = await open_page(page, server)
+    session.takes_items = False
+    await page.get_by_role("textbox").fill("Hello")
+    await page.get_by_role("textbox").press("Enter")
+    await session.until_event("response.create")
+    message = page.get_by_role("listitem")
+    await expect(message).to_contain_text("The server did not take this: items are full")
+    await server.stop()
+    await server.start()
+    again = await server.next_session()
+    assert created(again) == []
+
+
+TYPED = """async (steps) => {
+  const { INITIAL, addTyped, disconnect, reduce } = await import("/session.js");
+  const { recreateEvents } = await import("/transcript.js");
+  const { waitingEvents } = await import("/typed.js");
+  let state = INITIAL;
+  for (const step of steps) {
+    if (step === null) state = disconnect(state);
+    else if (typeof step === "string") state = addTyped(state, step, `text of ${step}`);
+    else state = reduce(state, step, 0);
+  }
+  const ids = (events) => events.map(({ item }) => item.id);
+  return { state, waiting: waitingEvents(state.entries), told: ids(recreateEvents(state.entries)) };
+}"""
+
+
+def _has_item(item_id: str) -> Event:
+    content = [{"type": "input_text", "text": f"text of {item_id}"}]
+    item = {"id": item_id, "type": "message", "role": "user", "content": content}
+    return server_events.item_added(item, None)
+
+
+def _refuses(event_id: str) -> Event:
+    return {"type": "error", "error": {"code": "x", "message": "no", "event_id": event_id}}
+
+
+async def test_what_is_typed_waits_until_the_server_has_it(modules: Page) -> None:
+    steps = ["a", "b", "c", _has_item("a"), _refuses("b"), None, server_events.session_created({})]
+    result = await modules.evaluate(TYPED, steps)
+    assert [(entry["id"], entry["status"]) for entry in result["state"]["entries"]] == [
+        ("a", "done"), ("b", "refused"), ("conversation-1", "done"), ("c", "waiting"),
+    ]  # fmt: skip
+    assert result["told"] == ["a"]
+    assert result["state"]["error"] == ""  # said at the message
+    (event,) = result["waiting"]
+    TypeAdapter(RealtimeClientEvent).validate_python(event)
+    assert (event["event_id"], event["item"]["id"]) == ("c", "c")
+    assert event["item"]["content"] == [{"type": "input_text", "text": "text of c"}]
+
+
+@given(
+    steps=st.lists(
+        st.one_of(
+            st.none(),
+            st.just(server_events.session_created({})),
+            st.builds(_has_item, st.sampled_from("abc")),
+            st.builds(_refuses, st.sampled_from("abc")),
+            st.builds(lambda item: server_events.speech_started(item, 0), st.sampled_from("xy")),
+        ),
+        max_size=20,
+    ),
+    at=st.lists(st.integers(0, 20), min_size=3, max_size=3),
+)
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+async def test_what_is_typed_is_neither_lost_nor_told_twice(
+    modules: Page, steps: list[Event | None], at: list[int]
+) -> None:
+    mixed: list[Event | str | None] = list(steps)
+    for name, place in zip("abc", sorted(at, reverse=True), strict=True):
+        mixed.insert(place, name)
+    result = await modules.evaluate(TYPED, mixed)
+    entries = {entry["id"]: entry["status"] for entry in result["state"]["entries"]}
+    waiting = [event["item"]["id"] for event in result["waiting"]]
+    for name in "abc":
+        status = entries[name]
+        assert (name in waiting) == (status == "waiting")
+        assert (name in result["told"]) == (status == "done")
+        settled = [
+            step for step in mixed[mixed.index(name) :]
+            if step in (_has_item(name), _refuses(name))
+        ]  # fmt: skip
+        if not settled and _has_item(name) not in mixed:
+            assert status == "waiting"
