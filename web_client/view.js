@@ -114,8 +114,7 @@ export function createView(root, actions) {
       const { mode, session } = model;
       shell.dataset.mode = mode;
       shell.dataset.activity = model.activity;
-      const isHeard = model.turns === "hands-free" || model.isTalking;
-      shell.dataset.microphone = model.microphoneIsOn && isHeard ? "on" : "off";
+      shell.dataset.microphone = model.microphoneIsOn && isHeard(model) ? "on" : "off";
       shell.toggleAttribute("data-kiosk", model.kiosk);
       header.render(model);
       languages.render(model);
@@ -224,7 +223,8 @@ function createDock(actions) {
       talk.render(model);
       setText(hint, hintOf(model));
       const isLost = activity === "offline" && model.speechWhileOffline === "lost";
-      meter.node.hidden = !microphoneIsOn || isLost || activity === "muted";
+      const shows = microphoneIsOn && isHeard(model) && !isLost && activity !== "muted";
+      meter.node.hidden = !shows;
       stop.hidden = session.response === null;
       talk.node.hidden = kiosk;
       composer.node.hidden = kiosk || mode !== "conversation";
@@ -235,6 +235,15 @@ function createDock(actions) {
       meter.setLevel(level);
     },
   };
+}
+
+/**
+ * Whether what is said is for the server: with push-to-talk, while the button is held.
+ *
+ * @param {Model} model
+ */
+function isHeard({ turns, isTalking }) {
+  return turns === "hands-free" || isTalking;
 }
 
 /** @param {Model} model */
