@@ -64,12 +64,6 @@ def options(**changes: object) -> GemmaOptions:
     return GemmaOptions(**{**values, **changes})  # type: ignore[arg-type]
 
 
-def noise(samples: int, seed: int = 0) -> np.ndarray:
-    """float32[samples]."""
-    rng = np.random.default_rng(seed)
-    return (0.1 * rng.standard_normal(samples)).astype(np.float32)
-
-
 def prompt_of(turns: Sequence[Turn], instructions: str = "", seed: int = 0) -> oracle.Prompt:
     """A conversation as transformers is given it: the whole of it in one prompt."""
     tokenizer, config = reference(seed).tokenizer, reference(seed).model.config

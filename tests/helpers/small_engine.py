@@ -12,7 +12,7 @@ import numpy as np
 from agent.audio.pcm import Samples
 from agent.engine.branches import BranchDone, BranchKind, BranchRequest
 from agent.engine.contract import Branch, ConversationSettings
-from agent.engine.items import Item, Role, Text
+from agent.engine.items import Item
 from agent.engine.small.answers import Answers
 from agent.engine.small.conversation import SmallConversation
 from agent.engine.small.language_model import Generated, Sampling
@@ -20,6 +20,7 @@ from agent.engine.small.prompt import Message
 from agent.engine.small.recogniser import Heard
 from agent.engine.small.recognition import RecognitionQueue
 from agent.errors import EngineError
+from tests.helpers import engines
 
 PATIENCE_S = 10
 ANSWER = BranchRequest(BranchKind.ANSWER)
@@ -155,17 +156,7 @@ def word(number: int, samples: int = 1600) -> Samples:
 SILENCE = np.zeros(800, np.float32)
 
 
-def user(item_id: str, text: str) -> Item:
-    """What somebody typed."""
-    return Item(item_id, Role.USER, (Text(text),))
-
-
 async def read(branch: Branch) -> tuple[str, BranchDone]:
-    """All of a branch: its text, and its last piece."""
-    text = ""
+    """All of a branch that is not held for long."""
     async with asyncio.timeout(PATIENCE_S):
-        async for piece in branch:
-            if isinstance(piece, BranchDone):
-                return text, piece
-            text += piece.text
-    raise AssertionError("a branch ended without BranchDone")
+        return await engines.read(branch)

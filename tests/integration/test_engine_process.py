@@ -23,9 +23,9 @@ from agent.config import EngineProcessSettings
 from agent.engine.branches import BranchDone, BranchKind, BranchRequest, FinishReason, TextDelta
 from agent.engine.child import EngineSpec
 from agent.engine.contract import Branch, Conversation, ConversationSettings
-from agent.engine.items import Item, Role, Text
 from agent.engine.supervisor import EngineState, EngineSupervisor
 from agent.errors import ClipTooLong, EngineError, EngineFailed, EngineUnavailable
+from tests.helpers.engines import read, started, user
 from tests.helpers.scripted_engine import FACTORY, INFO, spoken
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -42,31 +42,13 @@ def supervisor(options: dict[str, object] | None = None, **settings: Any) -> Eng
 async def running(
     options: dict[str, object] | None = None, **settings: Any
 ) -> AsyncIterator[EngineSupervisor]:
-    engine = supervisor(options, **settings)
-    try:
-        async with asyncio.timeout(PATIENCE_S):
-            await engine.start(lambda *_: None)
-            yield engine
-    finally:
-        await engine.stop()
-
-
-def user(item_id: str, text: str) -> Item:
-    return Item(item_id, Role.USER, (Text(text),))
+    async with started(supervisor(options, **settings), PATIENCE_S) as engine:
+        yield engine
 
 
 def ask(conversation: Conversation, item_id: str, text: str) -> Branch:
     conversation.insert(user(item_id, text))
     return conversation.branch(ANSWER)
-
-
-async def read(branch: Branch) -> tuple[str, BranchDone]:
-    text = ""
-    async for piece in branch:
-        if isinstance(piece, BranchDone):
-            return text, piece
-        text += piece.text
-    raise AssertionError("a branch ended without BranchDone")
 
 
 async def first_text(branch: Branch) -> tuple[str, Any]:
@@ -85,14 +67,9 @@ async def until(engine: EngineSupervisor, state: EngineState, restarts: int = 0)
 async def test_the_process_stands_back_by_as_much_as_it_is_told() -> None:
     ours = os.getpriority(os.PRIO_PROCESS, 0)
     spec = EngineSpec(FACTORY, {}, INFO, {"PYTHONPATH": str(ROOT)}, nice=3)
-    engine = EngineSupervisor(spec, EngineProcessSettings())
-    try:
-        async with asyncio.timeout(PATIENCE_S):
-            await engine.start(lambda *_: None)
-            assert engine.pid is not None
-            assert os.getpriority(os.PRIO_PROCESS, engine.pid) == min(19, ours + 3)
-    finally:
-        await engine.stop()
+    async with started(EngineSupervisor(spec, EngineProcessSettings()), PATIENCE_S) as engine:
+        assert engine.pid is not None
+        assert os.getpriority(os.PRIO_PROCESS, engine.pid) == min(19, ours + 3)
 
 
 async def process_of(conversation: Conversation, item_id: str) -> int:

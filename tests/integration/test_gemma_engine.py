@@ -17,13 +17,15 @@ pytest.importorskip("transformers")
 
 from agent.audio.pcm import encode_pcm16
 from agent.config import EngineName, EngineProcessSettings, Settings
-from agent.engine.branches import BranchDone, BranchKind, BranchRequest, Limits, TextDelta
-from agent.engine.contract import Branch, Conversation, ConversationSettings
+from agent.engine.branches import BranchKind, BranchRequest, Limits, TextDelta
+from agent.engine.contract import Conversation, ConversationSettings
 from agent.engine.factory import select_engine
 from agent.engine.items import Item, Role, Speech
 from agent.engine.supervisor import EngineState, EngineSupervisor
 from agent.errors import EngineUnavailable, ModelStoreError, Unsupported
-from tests.helpers.gemma_engine import noise, tiny_folder
+from tests.helpers.engines import read, started
+from tests.helpers.gemma_engine import tiny_folder
+from tests.helpers.noise import noise
 from tests.helpers.tiny_gemma import save_tiny_gemma
 
 PATIENCE_S = 120
@@ -46,22 +48,8 @@ def supervisor(model: Path, **gemma: Any) -> EngineSupervisor:
 
 @asynccontextmanager
 async def running(**gemma: Any) -> AsyncIterator[EngineSupervisor]:
-    engine = supervisor(tiny_folder(), **gemma)
-    try:
-        async with asyncio.timeout(PATIENCE_S):
-            await engine.start(lambda *_: None)
-            yield engine
-    finally:
-        await engine.stop()
-
-
-async def read(branch: Branch) -> str:
-    text = ""
-    async for piece in branch:
-        if isinstance(piece, BranchDone):
-            return text
-        text += piece.text
-    raise AssertionError("a branch ended without BranchDone")
+    async with started(supervisor(tiny_folder(), **gemma), PATIENCE_S) as engine:
+        yield engine
 
 
 async def turn(conversation: Conversation, item_id: str, seed: int) -> str:
@@ -71,7 +59,7 @@ async def turn(conversation: Conversation, item_id: str, seed: int) -> str:
         conversation.hear(speech[at : at + 1_600])
     committed = conversation.commit(item_id)
     branch = conversation.branch(SHORT)
-    text = await read(branch)
+    text, _ = await read(branch)
     conversation.adopt(branch, f"answer to {item_id}", 4)
     assert (await committed).usage.audio_tokens > 0
     return text
@@ -97,7 +85,8 @@ async def test_eight_conversations_go_on_after_their_engine_was_killed() -> None
             await asyncio.sleep(0.05)
         for conversation in conversations:
             conversation.commit("u2")
-        second = await asyncio.gather(*(read(one.branch(SHORT)) for one in conversations))
+        answers = await asyncio.gather(*(read(one.branch(SHORT)) for one in conversations))
+        second = [text for text, _ in answers]
         # The same as in a conversation that nothing happened to.
         for n, text in enumerate(second):
             history = [
@@ -105,11 +94,11 @@ async def test_eight_conversations_go_on_after_their_engine_was_killed() -> None
             ]
             other = engine.open(SETTINGS, history)
             branch = other.branch(SHORT)
-            assert await read(branch) == first[n]
+            assert (await read(branch))[0] == first[n]
             other.adopt(branch, "a1", 4)
             other.hear(noise(9_000, 50 + n))
             other.commit("u2")
-            assert await read(other.branch(SHORT)) == text
+            assert (await read(other.branch(SHORT)))[0] == text
             other.close()
         assert engine.info.name == "gemma"
         assert engine.restarts == 1

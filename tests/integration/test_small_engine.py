@@ -17,11 +17,11 @@ from agent.config import Settings
 from agent.engine.branches import BranchDone, BranchKind, BranchRequest, FinishReason, Limits
 from agent.engine.contract import Branch, Conversation, ConversationSettings
 from agent.engine.factory import small_spec
-from agent.engine.items import Item, Role, Text
 from agent.engine.small import SmallEngine, SmallOptions
 from agent.engine.supervisor import EngineState, EngineSupervisor
 from agent.errors import EngineError, EngineUnavailable
 from agent.models.store import ModelStore
+from tests.helpers.engines import read, user
 from tests.helpers.speech import recording, recordings
 from tests.helpers.wer import word_errors
 
@@ -59,19 +59,6 @@ async def engine(store: ModelStore) -> AsyncIterator[EngineSupervisor]:
 def speak(conversation: Conversation, samples: Samples) -> None:
     for start in range(0, samples.size, PIECE_SAMPLES):
         conversation.hear(samples[start : start + PIECE_SAMPLES])
-
-
-async def read(branch: Branch) -> tuple[str, BranchDone]:
-    text = ""
-    async for piece in branch:
-        if isinstance(piece, BranchDone):
-            return text, piece
-        text += piece.text
-    raise AssertionError("a branch ended without BranchDone")
-
-
-def user(item_id: str, text: str) -> Item:
-    return Item(item_id, Role.USER, (Text(text),))
 
 
 async def test_speech_is_heard_answered_and_remembered_over_a_crash(

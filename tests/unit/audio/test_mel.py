@@ -7,14 +7,10 @@ from hypothesis import strategies as st
 
 from agent.audio.mel import MelParameters, StreamingMel
 from agent.errors import ClipTooLong, Unsupported
+from tests.helpers.noise import noise
 
 transformers = pytest.importorskip("transformers")
 Extractor = transformers.Gemma4AudioFeatureExtractor
-
-
-def noise(samples: int, seed: int = 0) -> np.ndarray:
-    rng = np.random.default_rng(seed)
-    return (0.1 * rng.standard_normal(samples)).astype(np.float32)
 
 
 def offline(extractor, samples: np.ndarray) -> np.ndarray:

@@ -15,6 +15,7 @@ from agent.engine.gemma.text_ops import Rows  # noqa: E402
 from agent.engine.gemma.text_weights import TextWeights  # noqa: E402
 from agent.engine.gemma.weights import EncoderWeights  # noqa: E402
 from tests.helpers import gemma_oracle as oracle  # noqa: E402
+from tests.helpers.noise import noise  # noqa: E402
 from tests.helpers.tiny_gemma import tiny_config, tiny_model, tiny_tokenizer  # noqa: E402
 
 torch.set_num_threads(1)
@@ -24,11 +25,6 @@ MEL = MelParameters.from_extractor(oracle.EXTRACTOR)
 PIECE = 8
 CLOSING = [CONFIG.eoa_token_index, 5, 60, 4, 90, 60]
 OPENING = [2, 4, 91, 60, CONFIG.boa_token_id]
-
-
-def noise(samples: int, seed: int = 0) -> np.ndarray:
-    rng = np.random.default_rng(seed)
-    return (0.1 * rng.standard_normal(samples)).astype(np.float32)
 
 
 class Listener:

@@ -11,6 +11,7 @@ transformers = pytest.importorskip("transformers")
 from agent.audio.mel import MelParameters, StreamingMel  # noqa: E402
 from agent.engine.gemma.encoder import Encoder, EncoderState, tokens_of  # noqa: E402
 from agent.engine.gemma.weights import EncoderWeights  # noqa: E402
+from tests.helpers.noise import noise  # noqa: E402
 from tests.helpers.tiny_gemma import tiny_config, tiny_model, tiny_tokenizer  # noqa: E402
 
 torch.set_num_threads(1)
@@ -18,11 +19,6 @@ EXTRACTOR = transformers.Gemma4AudioFeatureExtractor()
 MEL = MelParameters.from_extractor(EXTRACTOR)
 MODEL = tiny_model(tiny_config(tiny_tokenizer()))
 ENCODER = Encoder(EncoderWeights.of(MODEL))
-
-
-def noise(samples: int, seed: int = 0) -> np.ndarray:
-    rng = np.random.default_rng(seed)
-    return (0.1 * rng.standard_normal(samples)).astype(np.float32)
 
 
 @torch.no_grad()

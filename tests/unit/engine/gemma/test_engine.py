@@ -17,15 +17,8 @@ from agent.engine.branches import BranchKind, BranchRequest, FinishReason, Limit
 from agent.engine.contract import Conversation, ConversationSettings, Truncation  # noqa: E402
 from agent.engine.items import Item, Role, Speech, Text  # noqa: E402
 from agent.errors import ContextOverflow  # noqa: E402
-from tests.helpers.gemma_engine import (  # noqa: E402
-    Answer,
-    ManualEngine,
-    Turn,
-    check_greedy,
-    noise,
-    prompt_of,
-    read,
-)
+from tests.helpers.gemma_engine import Answer, ManualEngine, Turn, check_greedy, prompt_of, read  # noqa: E402
+from tests.helpers.noise import noise  # noqa: E402
 
 pytestmark = pytest.mark.usefixtures("recorded_tokens")
 torch.set_num_threads(1)

@@ -29,11 +29,11 @@ from tests.helpers.gemma_engine import (  # noqa: E402
     Answer,
     ManualEngine,
     check_greedy,
-    noise,
     prompt_of,
     read,
     record_tokens,
 )
+from tests.helpers.noise import noise  # noqa: E402
 
 torch.set_num_threads(1)
 GREEDY = Limits(max_output_tokens=8, temperature=0)

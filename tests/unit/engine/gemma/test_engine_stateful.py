@@ -30,11 +30,11 @@ from tests.helpers.gemma_engine import (  # noqa: E402
     ManualEngine,
     Turn,
     check_greedy,
-    noise,
     prompt_of,
     read,
     record_tokens,
 )
+from tests.helpers.noise import noise  # noqa: E402
 
 torch.set_num_threads(1)
 GREEDY = Limits(max_output_tokens=6, temperature=0)

@@ -20,15 +20,8 @@ from agent.engine.gemma.prompts import NO, YES
 from agent.engine.items import Item, Role, Text
 from agent.errors import EngineError, Unsupported
 from tests.helpers import gemma_oracle as oracle
-from tests.helpers.gemma_engine import (
-    ManualEngine,
-    Turn,
-    check_greedy,
-    noise,
-    prompt_of,
-    read,
-    reference,
-)
+from tests.helpers.gemma_engine import ManualEngine, Turn, check_greedy, prompt_of, read, reference
+from tests.helpers.noise import noise
 
 torch.set_num_threads(1)
 JUDGE = BranchRequest(BranchKind.TURN_END)

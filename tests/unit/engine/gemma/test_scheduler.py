@@ -16,7 +16,8 @@ from agent.engine.branches import BranchKind, BranchRequest, Limits  # noqa: E40
 from agent.engine.contract import ConversationSettings  # noqa: E402
 from agent.engine.gemma.rows import Kind, Work  # noqa: E402
 from agent.engine.items import Item, Role, Text  # noqa: E402
-from tests.helpers.gemma_engine import ManualEngine, noise, read  # noqa: E402
+from tests.helpers.gemma_engine import ManualEngine, read  # noqa: E402
+from tests.helpers.noise import noise  # noqa: E402
 
 torch.set_num_threads(1)
 SETTINGS = ConversationSettings("Be brief.")

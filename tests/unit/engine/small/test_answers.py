@@ -21,16 +21,8 @@ from agent.errors import (
     ContextOverflow,
     EngineError,
 )
-from tests.helpers.small_engine import (
-    ANSWER,
-    PATIENCE_S,
-    FakeEar,
-    FakeModel,
-    engine,
-    read,
-    user,
-    word,
-)
+from tests.helpers.engines import user
+from tests.helpers.small_engine import ANSWER, PATIENCE_S, FakeEar, FakeModel, engine, read, word
 
 
 async def test_a_branch_has_its_own_instructions_items_and_limits() -> None:

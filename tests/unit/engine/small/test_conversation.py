@@ -22,6 +22,7 @@ from agent.errors import (
     EngineUnavailable,
     Unsupported,
 )
+from tests.helpers.engines import user
 from tests.helpers.small_engine import (
     ANSWER,
     PATIENCE_S,
@@ -30,7 +31,6 @@ from tests.helpers.small_engine import (
     FakeModel,
     engine,
     read,
-    user,
     word,
 )
 
