@@ -49,7 +49,9 @@ class SoundHold:
     def __init__(self, ended: Callable[[HoldOutcome, float], None]) -> None:
         self._ended = ended
         self._since: float | None = None
-        # Since then all that had come when the wait began is read; None while it is not.
+        # Whether it is known when the sound that text waits for has come. Where it is not, text
+        # waits for all that had come when it was read, which was at `_read_at`.
+        self._is_dated = True
         self._read_at: float | None = None
         self._given_up = False
 
@@ -78,17 +80,23 @@ class SoundHold:
             if self._given_up or not is_behind:
                 self._given_up = is_behind
                 return None
-            self._since, self._read_at = now, None
-        if self._read_at is None and not unread:
-            self._read_at = now
-        if self._read_at is not None and (waits_since is None or waits_since > self._read_at):
+            self._since, self._read_at, self._is_dated = now, None, True
+        self._is_dated = self._is_dated and not (stalled or unread)
+        if self._is_dated:
+            is_heard = not is_old
+        elif unread:
+            is_heard = False
+        else:
+            self._read_at = self._read_at or now
+            is_heard = waits_since is None or waits_since > self._read_at
+        if is_heard:
             self._end(HoldOutcome.HEARD, now)
             return None
         give_up_at = self._since + LONGEST_HOLD_S
         if now >= give_up_at:
             self._end(HoldOutcome.GAVE_UP, now)
             return None
-        return give_up_at if self._read_at is not None else min(give_up_at, now + LOOK_AGAIN_S)
+        return min(give_up_at, now + LOOK_AGAIN_S) if unread else give_up_at
 
     def _end(self, outcome: HoldOutcome, now: float) -> None:
         assert self._since is not None

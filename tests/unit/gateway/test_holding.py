@@ -39,12 +39,20 @@ def test_sound_that_is_heard_in_time_holds_nothing_up() -> None:
     assert holding.ended == []
 
 
-def test_text_waits_until_all_that_had_come_is_heard() -> None:
+def test_text_waits_until_no_old_sound_is_left() -> None:
     holding = Holding()
     assert holding.waits(100.0, 100.0 - HOLD_AFTER_S)
-    assert holding.waits(100.01, 100.0)  # came before the wait began
-    assert not holding.waits(100.02, 100.015)
+    assert holding.waits(100.01, 100.01 - HOLD_AFTER_S)
+    assert not holding.waits(100.02, 100.0)
     assert [outcome for outcome, _ in holding.ended] == [HoldOutcome.HEARD]
+
+
+def test_a_stall_while_text_waits_makes_all_that_is_read_old() -> None:
+    holding = Holding()
+    assert holding.waits(100.0, 99.9)
+    assert holding.waits(100.1, 100.1, stalled=True)
+    assert holding.waits(100.11, 100.1)
+    assert not holding.waits(100.12, 100.11)
 
 
 def test_text_waits_no_longer_than_that_and_not_again_until_all_is_heard() -> None:
