@@ -157,7 +157,8 @@ def test_false_turns_an_hour() -> None:
 
 def test_interruptions() -> None:
     def speech(last_text_ms: float, *, cancelled: bool = True) -> Interruption:
-        return Interruption("speech", True, last_text_ms, cancelled, True)
+        stages_ms = {"heard": last_text_ms / 10} if last_text_ms > 0 else {}
+        return Interruption("speech", True, last_text_ms, cancelled, True, "jfk", stages_ms)
 
     def hum(*, cancelled: bool) -> Interruption:
         return Interruption("hum", True, None, cancelled, True)
@@ -175,6 +176,12 @@ def test_interruptions() -> None:
         ]
     )
     assert figures["interruption_to_last_text_ms"] == {"p50": 20.0, "p95": 92.0, "max": 100.0}
+    assert figures["slowest_interruptions_ms"] == [
+        (100, "jfk", {"heard": 10}),
+        (20, "jfk", {"heard": 2}),
+        (0, "jfk", {}),
+    ]
+    assert figures["interruption_stages_ms"] == {"heard": {"p50": 6.0, "p95": 9.6, "max": 10.0}}
     assert figures["interruptions_ignored"] == 1
     assert figures["backchannels_interrupted_percent"] == 33.3
     assert figures["backchannels_interrupted_percent_by_sound"] == {"cough": 0.0, "hum": 50.0}
