@@ -166,6 +166,8 @@ class EarlyWorkSettings(Group):
 class InterruptionSettings(Group):
     """What speech over an answer does to it; times count speech, without pauses."""
 
+    # So much in a row that may be speech: text waits until it is known, half a second at most.
+    suspect_after_ms: Milliseconds = 96
     # Five frames of 32 ms: what is left of 200 ms is for scoring and a busy machine.
     withhold_after_ms: Milliseconds = 160
     # When nothing is known of the words; a backchannel is let go on until `words_until_ms`.

@@ -17,6 +17,7 @@ from agent.session.listening import Progress, Turn
 from agent.session.outbox import NewId, Outbox
 from agent.session.reports import report_interruption, report_turn
 from agent.session.responses import Response, ResponsePlan, Responses
+from agent.session.suspicion import Suspicion
 from agent.session.tokens import TokenEvent
 from agent.turns.backchannels import is_backchannel
 
@@ -61,6 +62,7 @@ class Answering:
         self._speaking: Overlap | None = None
         self._waiting: list[Overlap] = []
         self._held = False
+        self._suspicion = Suspicion(interruption.suspect_after_ms)
         self._judged_at = float("-inf")
 
     @property
@@ -72,7 +74,8 @@ class Answering:
     @property
     def deadline(self) -> float | None:
         """When `tick` has something to do."""
-        times = [self._words.deadline, *(overlap.quiet_until for overlap in self._overlaps)]
+        times = [self._words.deadline, self._suspicion.deadline]
+        times += (overlap.quiet_until for overlap in self._overlaps)
         return min((time for time in times if time and time > self._judged_at), default=None)
 
     @property
@@ -107,13 +110,18 @@ class Answering:
 
     # ------------------------------------------------------------ speech (TurnTaker)
 
+    def frame_heard(self, likelihood: float, samples: int, now: float) -> None:
+        """One more frame was scored: somebody may be beginning to speak."""
+        if self._suspicion.push(likelihood, samples, now):
+            self._judge(now)
+
     def speech_continues(self, progress: Progress, now: float) -> None:
         """Somebody speaks, or pauses, in the open turn."""
         overlap = self._speaking
         if overlap is None:
             if self._responses.active is None or not self.interrupts:
                 return
-            overlap = self._speaking = Overlap()
+            overlap = self._speaking = Overlap(withheld_at=self._suspicion.since)
         if overlap.go_on(progress, now):
             self._judge(now)
 
@@ -136,10 +144,11 @@ class Answering:
     def speech_forgotten(self, now: float) -> None:
         """What was being said is no turn, or the client cleared it."""
         self._early.drop()
+        self._suspicion.forget()
         if (overlap := self._speaking) is not None:
             self._speaking = None
             self._words.drop(overlap)
-            self._judge(now)
+        self._judge(now)
 
     def turn_ended(self, turn: Turn) -> None:
         """A turn is over: answer it, at once or later, or not at all."""
@@ -201,6 +210,11 @@ class Answering:
         return [*self._waiting, *([self._speaking] if self._speaking else [])]
 
     @property
+    def _keeps_back(self) -> bool:
+        """Whether text waits until it is known whether somebody speaks."""
+        return self._held or self._suspicion.since is not None
+
+    @property
     def _is_busy(self) -> bool:
         """Whether an answer is in progress, or a turn waits for one."""
         return self._responses.active is not None or bool(self._waiting)
@@ -217,9 +231,10 @@ class Answering:
         """Do to the answer in progress, and to turns that wait, what all overlaps say."""
         self._judged_at = now
         self._words.tick(now)
+        self._suspicion.tick(now)
         verdicts = set()
         if self.interrupts:
-            if self._held:
+            if self._keeps_back:
                 verdicts.add(Verdict.WITHHOLD)
             for overlap in self._overlaps:
                 self._words.follow(overlap, now)
@@ -283,7 +298,7 @@ class Answering:
 
     def _start(self, plan: ResponsePlan, early: EarlyAnswer | None = None) -> None:
         self._responses.start(plan, early)
-        if self._held and self.interrupts and self._responses.active is not None:
+        if self._keeps_back and self.interrupts and self._responses.active is not None:
             self._responses.withhold(self._responses.active)
 
     def _response_ended(self, response: Response, now: float) -> None:

@@ -1,5 +1,6 @@
 """What speech over an answer does to it.
 
+    96 ms that may be speech    text waits a moment (`suspicion.py`)
     after 160 ms of speech      further text is withheld
     the speaker is quiet        a backchannel ("mhm", "yes"): the answer goes on with what was
                                 withheld; other words: it is cancelled; when nothing is known of

@@ -96,6 +96,9 @@ class TurnTaker(Protocol):
     def turn_ended(self, turn: Turn) -> None:
         """The turn is over; its utterance is still open in the engine."""
 
+    def frame_heard(self, likelihood: float, samples: int, now: float) -> None:
+        """One more frame was scored; it counts as speech where `likelihood` is 1 or more."""
+
     def speech_continues(self, progress: Progress, now: float) -> None:
         """Somebody speaks, or pauses, in the open turn."""
 
@@ -225,6 +228,8 @@ class Listening:
             self._handle(self._segmenter.push(frame, probability))
             if self.in_turn:
                 self._turns.speech_continues(self._progress(arrived_at), now)
+            if not self._manual:
+                self._turns.frame_heard(probability / self._settings.threshold, len(frame), now)
 
     def _progress(self, arrived_at: float) -> Progress:
         return Progress(

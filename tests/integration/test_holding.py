@@ -250,7 +250,7 @@ async def test_what_waits_is_gone_when_the_client_cancels_or_leaves(how: str) ->
 
 
 async def test_a_data_channel_says_when_all_is_written_and_what_is_unread() -> None:
-    transport, client = WebRtcTransport([], 100_000), Peer()
+    transport, client = WebRtcTransport([], 100_000, Metrics()), Peer()
     written = asyncio.Event()
     transport.on_clear = written.set
     try:

@@ -46,12 +46,51 @@ def answer(driver):
 
 
 def test_once_speech_is_announced_nothing_more_is_sent():
-    driver = answering()
+    driver = answering(interruption=InterruptionSettings(suspect_after_ms=1_000))
     driver.speech(128)
     assert types(driver.text(" there")) == ["response.output_text.delta"]
     driver.speech(32)  # the last frame but one within 200 ms
     assert driver.text(" was") == []
     assert driver.end() == []  # not even the end
+
+
+def test_what_may_be_speech_withholds_until_it_is_known():
+    driver = answering()
+    driver.audio(64, 0.3)
+    assert types(driver.text(" there")) == ["response.output_text.delta"]
+    driver.audio(32, 0.3)
+    assert driver.text(" was") == driver.end() == []
+    assert types(driver.silence(32))[0] == "response.output_text.delta"
+    assert driver.events[-1]["type"] == "response.done"
+
+
+def test_a_soft_beginning_withholds_as_early_as_a_loud_one():
+    driver = answering()
+    driver.audio(192, 0.3)
+    driver.speech(128)
+    assert driver.text(" there") == []
+    driver.speech(192)
+    driver.words(None)
+    assert cancelled(driver.speech(192))
+    (report,) = driver.interruptions
+    assert report.arrived_at - report.withheld_at == pytest.approx(
+        0.320 + 0.050
+    )  # text takes 50 ms
+
+
+@pytest.mark.parametrize("goes_on", [True, False])
+def test_what_may_be_speech_withholds_half_a_second_at_most(goes_on):
+    """A hum that goes on is not suspected again; nor does it need frames to be over."""
+    driver = answering()
+    driver.audio(96, 0.3)
+    driver.text(" there")
+    sent = driver.audio(544, 0.3) if goes_on else driver.wait(0.5)
+    assert types(sent) == ["response.output_text.delta"]
+    driver.audio(64, 0.3)
+    assert types(driver.text(" was")) == ["response.output_text.delta"]
+    driver.silence(32)
+    driver.audio(96, 0.3)
+    assert driver.text(" a") == []
 
 
 def test_a_backchannel_lets_the_answer_go_on_with_what_was_withheld():
@@ -277,9 +316,9 @@ def test_what_was_said_over_an_answer_that_the_client_cancels_is_answered(when):
 
 def test_a_turn_that_goes_on_after_the_answer_has_ended_is_answered():
     driver = answering()
-    driver.speech(128)
+    driver.speech(64)
     assert types(driver.end(answer(driver)))[-1] == "response.done"
-    driver.speech(192)
+    driver.speech(256)
     assert types(driver.silence(512))[-1] == "response.created"
     assert driver.branches(BranchPurpose.TRANSCRIPT) == []
 
@@ -384,7 +423,7 @@ def test_an_interruption_says_when_the_speech_came_and_the_text_went():
     driver.speech(224)
     (report,) = driver.interruptions
     assert report.last_text_at == last_text_at
-    assert report.withheld_at == pytest.approx(began + 0.160)
+    assert report.withheld_at == pytest.approx(began + 0.096)
     assert report.arrived_at == report.heard_at == pytest.approx(began + 0.224)
     # The turn that asked was heard before.
     assert report.position_ms == pytest.approx(224 + 1000 + 700, abs=FRAME_MS)
