@@ -47,9 +47,8 @@ async def test_what_is_typed_while_there_is_no_connection_waits_for_it(
     ]  # fmt: skip
     await expect(remarks).to_have_count(0)
     await expect(texts).to_have_text([*said, "Connected again. The conversation goes on.", *typed])
-    assert await page.evaluate("document.querySelector('voice-agent').entries.at(-1).status") == (
-        "done"
-    )
+    last = "document.querySelector('voice-agent').entries.at(-1)"
+    await page.wait_for_function(f"{last}.status === 'done'")
 
 
 async def test_a_message_that_the_server_does_not_take_says_so(
