@@ -2,6 +2,7 @@
 
     python -m scripts.wer_over_loss                            5 % loss, up to 50 ms of jitter
     python -m scripts.wer_over_loss --rounds 5 --loss 0.1      another network
+    python -m scripts.wer_over_loss --burst 4                  as many, four in a row
     python -m scripts.wer_over_loss --no-copies                a sender without in-band FEC
 
 Starts the real server with the embedded engine and plays the recordings of the tests
@@ -81,7 +82,7 @@ async def play(
     async with peer(url, SESSION, microphone=microphone) as client:
         counts = [0, 0]
         if seed is not None:
-            counts = client.impair(options.loss, options.jitter_ms / 1000, seed)
+            counts = client.impair(options.loss, options.jitter_ms / 1000, seed, options.burst)
         for clip in clips:
             said = await say(client, microphone, clip.samples())
             heard.turns += sum(event["type"] == COMMITTED for event in said)
@@ -144,6 +145,7 @@ async def measure(url: str, options: argparse.Namespace) -> dict[str, object]:
         "rounds": options.rounds,
         "seed": options.seed,
         "loss": options.loss,
+        "burst": options.burst,
         "jitter_ms": options.jitter_ms,
         "copies": not options.no_copies,
         "wer_clean": round(clean.rate, 4),
@@ -165,6 +167,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1, help="of the first round")
     parser.add_argument("--calls", type=int, default=3, help="calls at once")
     parser.add_argument("--loss", type=float, default=0.05, help="share of packets")
+    parser.add_argument("--burst", type=float, help="packets lost in a row, in the mean")
     parser.add_argument("--jitter-ms", type=float, default=50.0, help="largest delay")
     parser.add_argument("--no-copies", action="store_true", help="send no in-band FEC")
     parser.add_argument("--recordings", type=int, help="only the first so many")

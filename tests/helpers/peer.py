@@ -12,7 +12,7 @@ import fractions
 import json
 import random
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
@@ -171,20 +171,29 @@ class Peer:
         self.location = answer.headers["location"]
         await self.connection.setRemoteDescription(RTCSessionDescription(answer.text, "answer"))
 
-    def impair(self, loss: float, jitter_s: float, seed: int) -> list[int]:
+    def impair(
+        self, loss: float, jitter_s: float, seed: int, burst: float | None = None
+    ) -> list[int]:
         """From now on lose a share of the audio packets, and delay each by up to `jitter_s`.
+
+        Args:
+            loss: The share.
+            jitter_s: The longest delay.
+            seed: Of chance.
+            burst: Packets that are lost in a row, in the mean; each by itself where None.
 
         Returns:
             How many there were and how many were lost, so far.
         """
         transport: Any = self.connection.getSenders()[0].transport
         deliver, chance, counts = transport._send_rtp, random.Random(seed), [0, 0]
+        fates = losses(chance, loss, burst)
 
         async def send_badly(data: bytes) -> None:
             if data[1] & 127 >= 64 and 72 <= data[1] & 127 <= 76:  # RTCP arrives
                 await deliver(data)
                 return
-            is_lost = chance.random() < loss
+            is_lost = next(fates)
             counts[0] += 1
             counts[1] += is_lost
             if not is_lost:
@@ -242,6 +251,23 @@ class Peer:
             while (event := look()) is None:
                 await self._changed.wait()
             return event
+
+
+def losses(chance: random.Random, share: float, burst: float | None = None) -> Iterator[bool]:
+    """Whether each packet is lost, for ever; the arguments are those of `Peer.impair`.
+
+    Bursts are Gilbert's model: a network that is good loses nothing, one that is bad everything,
+    and it changes by chance (E. N. Gilbert, "Capacity of a burst-noise channel", 1960).
+    """
+    if burst is None:
+        while True:
+            yield chance.random() < share
+    to_good = 1 / burst
+    to_bad = share * to_good / (1 - share)
+    is_bad = chance.random() < share
+    while True:
+        yield is_bad
+        is_bad = chance.random() < (1 - to_good if is_bad else to_bad)
 
 
 async def _later(deliver: Callable[[bytes], Any], data: bytes, delay_s: float) -> None:
