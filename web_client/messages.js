@@ -83,6 +83,9 @@ export const FAILURE = Object.freeze({
     "Chrome, Edge, Firefox or Safari.",
   "worklet-failed":
     "Recording could not be started because a part of this page did not load. Reload the page.",
+  "sound-not-started":
+    "The browser does not start its sound. Firefox needs a loudspeaker or headphones for that, even " +
+    "to record: connect one, then press the button again, or use Chrome or Edge. Typing works.",
   "webrtc-blocked":
     "WebRTC does not get through to the server, so the page uses a WebSocket, which works as well. " +
     "If WebRTC is wanted, allow UDP between this device and the server, or set a TURN server.",

@@ -8,6 +8,9 @@ const SILENT_AFTER_MS = 5_000;
 /** Short enough to add little delay, long enough to cost little per message. */
 const PIECE_MS = 40;
 
+/** An audio graph that may run does so in a fraction of this time. */
+const STARTED_WITHIN_MS = 5_000;
+
 /** @typedef {import("./messages.js").Failure} Failure */
 
 /** The microphone cannot be used; `failure` names the sentence to show. */
@@ -61,11 +64,11 @@ export class Microphone {
       const opened = openContext(stream);
       context = opened.context;
       await loadWorklet(context);
-      await context.resume();
+      await started(context);
       return new Microphone(stream, context, opened.source, handlers);
     } catch (error) {
       for (const track of stream.getTracks()) track.stop();
-      await context?.close();
+      void context?.close(); // one that has not started may never say that it is closed
       throw error;
     }
   }
@@ -207,4 +210,20 @@ async function loadWorklet(context) {
   } catch (error) {
     throw new MicrophoneError("worklet-failed", error);
   }
+}
+
+/**
+ * Let the audio graph run. Firefox's waits for ever where the machine has no sound output.
+ *
+ * @param {AudioContext} context
+ * @throws {MicrophoneError}
+ */
+async function started(context) {
+  let timer = 0;
+  const tooLate = new Promise((_, reject) => {
+    const fail = () => reject(new MicrophoneError("sound-not-started"));
+    timer = setTimeout(fail, STARTED_WITHIN_MS);
+  });
+  await Promise.race([context.resume(), tooLate]);
+  clearTimeout(timer);
 }

@@ -126,6 +126,18 @@ async def test_a_worklet_that_does_not_load_is_told(page: Page, tmp_path: Path) 
         await expect(alert(page)).to_contain_text("a part of this page did not load")
 
 
+async def test_sound_that_does_not_start_is_told(page: Page, server: BrowserServer) -> None:
+    await page.add_init_script(
+        "AudioContext.prototype.resume = AudioContext.prototype.close = () => new Promise(() => {})"
+    )  # as Firefox does on a machine without a loudspeaker
+    await page.goto(server.url)
+    await server.next_session()
+    await page.get_by_role("button", name=TALK).click()
+    await expect(page.get_by_role("status")).to_have_text("Starting the microphone")
+    await expect(alert(page)).to_contain_text("The browser does not start its sound")
+    await expect(page.get_by_role("button", name=TALK)).to_be_visible()
+
+
 async def test_a_page_over_plain_http_says_why_it_cannot_record(
     page: Page, server: BrowserServer
 ) -> None:
