@@ -14,6 +14,7 @@ import argparse
 import asyncio
 import contextlib
 import os
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -22,6 +23,7 @@ import numpy as np
 from agent.client import ClientSession, connect
 from agent.client.microphone import open_microphone
 from agent.client.recording import read_recording
+from agent.errors import VoiceAgentError
 
 RATE_HZ = 24_000
 PIECE_S = 0.04
@@ -180,5 +182,8 @@ async def main() -> None:
 
 
 if __name__ == "__main__":
-    with contextlib.suppress(KeyboardInterrupt):
-        asyncio.run(main())
+    try:
+        with contextlib.suppress(KeyboardInterrupt):
+            asyncio.run(main())
+    except* VoiceAgentError as failed:  # no server, no microphone: its message says what to do
+        sys.exit(f"robot.py: {failed.exceptions[0]}")

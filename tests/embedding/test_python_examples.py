@@ -42,3 +42,9 @@ def test_a_robot_that_is_interrupted_says_how_far_it_got(
         heard = robot.until_printed(r"interrupted[\s\S]*\[heard: (.*)\]\n")
         assert word_errors(second.text, heard[1]).rate <= 0.35
         robot.until_printed(r"keeps what was said.*\n[^\n]*\n*[^\[\n]{5}")
+
+
+def test_a_robot_without_a_server_says_so_in_a_sentence() -> None:
+    with python_example("robot.py", "--url", "http://127.0.0.1:9") as robot:
+        robot.until_printed(r"^robot\.py: Nothing listens at .* Is the server running\?")
+        assert "Traceback" not in robot.text
