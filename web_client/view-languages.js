@@ -17,7 +17,7 @@ const FEW = 2;
 
 /** @param {LanguageActions} actions */
 export function createLanguages(actions) {
-  const source = createPicker(TEXT.spokenLanguage, actions.chooseSource, TEXT.detected);
+  const source = createPicker(TEXT.spokenLanguage, actions.chooseSource);
   const target = createPicker(TEXT.targetLanguage, actions.chooseTarget);
   const arrow = icon(ARROW_PATH, "arrow");
   const few = element("p", { className: "hint", textContent: TEXT.fewTargets });
@@ -35,7 +35,7 @@ export function createLanguages(actions) {
       arrow.toggleAttribute("hidden", !translates);
       target.node.hidden = !translates;
       const { languages } = session;
-      source.render({ "": TEXT.detect, ...labels(info.sources) }, languages.source, kiosk);
+      source.render({ "": TEXT.detected, ...labels(info.sources) }, languages.source, kiosk);
       if (!translates) {
         few.hidden = true;
         return;
@@ -69,9 +69,8 @@ const LABELS = new WeakMap();
 /**
  * @param {string} label
  * @param {(code: string) => void} choose
- * @param {string} [unknown] what no language is called where none can be chosen
  */
-function createPicker(label, choose, unknown = "") {
+function createPicker(label, choose) {
   const select = element("select", { onchange: () => choose(select.value) });
   select.setAttribute("aria-label", label);
   // A kiosk shows the language without offering others.
@@ -105,7 +104,7 @@ function createPicker(label, choose, unknown = "") {
         select.replaceChildren(...options);
       }
       if (select.value !== chosen) select.value = chosen;
-      setText(fixed, chosen ? all[chosen] : unknown);
+      setText(fixed, all[chosen] ?? "");
       select.hidden = isFixed;
       fixed.hidden = !isFixed;
     },

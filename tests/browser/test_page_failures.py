@@ -217,6 +217,10 @@ async def test_a_key_is_asked_for_and_kept(page: Page, transport: str) -> None:
         await page.goto(f"{server.url}?transport={transport}")
         await expect(alert(page)).to_contain_text("This server asks for a key")
         await take_picture(page, f"page-key-{transport}")
+        await page.set_viewport_size({"width": 320, "height": 600})
+        button = await page.get_by_role("button", name="Connect").bounding_box()
+        assert button is not None
+        assert button["x"] + button["width"] <= 320 - 16  # within the notice
 
         await page.get_by_label("Server key").fill("wrong-key")
         await page.get_by_role("button", name="Connect").click()

@@ -68,31 +68,6 @@ async def test_speaking_during_an_answer_interrupts_it(page: Page, transport: st
         await take_picture(page, f"talk-interrupted-{transport}")
 
 
-async def test_a_server_that_comes_back_is_told_the_conversation(
-    page: Page, transport: str
-) -> None:
-    async with talking_server() as server:
-        await open_page(page, server, transport)
-        await say(page)
-        await expect(answers(page).last).to_contain_text("1 said:", timeout=TURN_TIMEOUT_MS)
-        await page.get_by_role("button", name="Stop the microphone").click()
-        heard = await page.locator(".entry.user .text").first.text_content()
-        await server.stop()
-        await expect(page.get_by_text("Not connected", exact=True).first).to_be_visible(
-            timeout=TURN_TIMEOUT_MS
-        )
-        await server.start()
-        await expect(page.get_by_text("Connected", exact=True)).to_be_visible(
-            timeout=TURN_TIMEOUT_MS
-        )
-        await page.get_by_role("textbox").fill("And what did I say?")
-        await page.get_by_role("textbox").press("Enter")
-        await expect(answers(page).last).to_have_text(
-            f"2 said: {heard}, And what did I say?.", timeout=TURN_TIMEOUT_MS
-        )
-        await take_picture(page, f"talk-again-{transport}")
-
-
 async def test_push_to_talk_ends_the_turn_when_it_is_let_go(page: Page, transport: str) -> None:
     async with talking_server() as server:
         await open_page(page, server, transport)

@@ -28,13 +28,18 @@ def follow(heard: np.ndarray, original: np.ndarray) -> list[float | None]:
     less its place in what was heard), or None where none correlates by more than 0.9.
     """
     size = 3 * PIECE_BYTES // 2  # 120 ms
-    energy = np.convolve(original**2, np.ones(size), "valid")
+    places = len(original) - size + 1
+    sums = np.concatenate([[0.0], np.cumsum(original**2)])
+    energy = sums[size:] - sums[:places]
+    # Correlated by their spectra: directly it takes a quarter of a second a window.
+    length = 1 << (len(original) - 1).bit_length()
+    spectrum = np.fft.rfft(original, length)
     lags_ms: list[float | None] = []
     for start in range(0, len(heard) - size, size):
         window = heard[start : start + size]
         if np.sqrt(np.mean(window**2)) < _MIN_LEVEL:
             continue
-        product = np.correlate(original, window, "valid")
+        product = np.fft.irfft(spectrum * np.fft.rfft(window, length).conj(), length)[:places]
         scores = product / np.sqrt(np.maximum(energy, 1e-9) * np.sum(window**2))
         place = int(np.argmax(scores))
         lags_ms.append((place - start) / 24 if scores[place] > 0.9 else None)
