@@ -85,7 +85,7 @@ export const FAILURE = Object.freeze({
     "Recording could not be started because a part of this page did not load. Reload the page.",
   "sound-not-started":
     "The browser does not start its sound. Firefox needs a loudspeaker or headphones for that, even " +
-    "to record: connect one, then press the button again, or use Chrome or Edge. Typing works.",
+    "to record: connect one, then press the button again, or use Chrome or Edge.",
   "webrtc-blocked":
     "WebRTC does not get through to the server, so the page uses a WebSocket, which works as well. " +
     "If WebRTC is wanted, allow UDP between this device and the server, or set a TURN server.",
@@ -122,6 +122,8 @@ const TYPING_HELPS = new Set(
     "microphone-busy",
     "microphone-lost",
     "worklet-unsupported",
+    "worklet-failed",
+    "sound-not-started",
   ]),
 );
 
@@ -139,6 +141,9 @@ const KIOSK_FAILURE = {
     "The microphone does not start; another program may be using it. Close that program: this " +
     "page goes on by itself.",
   "microphone-lost": "The microphone was disconnected. Connect it: this page goes on by itself.",
+  "sound-not-started":
+    "The browser does not start its sound. Firefox needs a loudspeaker or headphones for that, even " +
+    "to record: connect one, and this page goes on by itself, or use Chrome or Edge.",
   "microphone-changed": "The microphone was disconnected; another one is used now.",
   "key-missing": "The server asks for a key, and this page has none. Whoever set it up must add it.",
   "key-wrong":
