@@ -1,17 +1,20 @@
-"""A short conversation on the page, and what the page tells the next session of it."""
+"""What tests of the page do: open it, play a conversation or translation, read what it told."""
 
 from __future__ import annotations
 
-from playwright.async_api import Page, expect
+from playwright.async_api import Locator, Page, expect
 
 from agent.protocol import server_events
 from tests.helpers.browser_server import (
     BrowserServer,
     BrowserSession,
+    Event,
     answer_begins,
     answer_ends,
     spoken,
 )
+
+START = "Start talking"
 
 
 async def open_page(page: Page, server: BrowserServer, query: str = "") -> BrowserSession:
@@ -48,3 +51,23 @@ def created(session: BrowserSession) -> list[tuple[str, str, list[dict[str, str]
 
 def kinds(session: BrowserSession) -> list[str]:
     return [event["type"] for event in session.events]
+
+
+def target_picker(page: Page) -> Locator:
+    return page.get_by_role("combobox", name="Translation")
+
+
+def segment(number: int, status: str = "completed") -> Event:
+    """A segment of a translation has ended."""
+    return server_events.segment_timings(
+        item_id=f"item_{number}", start_ms=0, end_ms=1000, status=status,
+        speech_end_to_first_text_ms=640.0, speech_end_to_done_ms=900.0, backlog_s=0.0,
+    )  # fmt: skip
+
+
+def said(text: str) -> Event:
+    return server_events.input_transcript_delta(text, 200)
+
+
+def meant(text: str) -> Event:
+    return server_events.output_transcript_delta(text, 200)
