@@ -16,7 +16,7 @@ pytest.importorskip("transformers")
 
 from agent.engine.branches import BranchKind, BranchRequest, Limits, TextDelta
 from agent.engine.contract import Branch, Conversation, ConversationSettings
-from tests.helpers.gemma_engine import ManualEngine, read
+from tests.helpers.gemma_engine import ManualEngine, read, record_tokens
 
 DATA = Path(__file__).resolve().parents[3] / "data"
 SPOKEN = DATA / "spoken-digits"
@@ -161,6 +161,44 @@ async def test_it_translates_what_is_being_said_and_what_was_said(
         BranchRequest(BranchKind.TRANSLATION, item_id="u2", limits=GREEDY)
     )
     assert await translated(engine, next_one) == ("9", "neun")
+
+
+async def test_who_shares_every_step_is_translated_as_if_alone(
+    engine: ManualEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To the token; each clip is also shifted, so that its frames are others."""
+    record_tokens(monkeypatch.setattr)
+    clips = [
+        np.concatenate([np.zeros(shift, np.float32), clip(name)])
+        for name in ("nine", "two-seven", "four-four-two-pauses")
+        for shift in (0, 200)
+    ]
+    alone = [(await side_by_side(engine, [speech]))[0] for speech in clips]
+    assert all(alone)
+    assert await side_by_side(engine, clips) == alone
+
+
+async def side_by_side(engine: ManualEngine, clips: list[np.ndarray]) -> list[list[int]]:
+    """The tokens of each clip's translation, all heard in pieces of a frame at the same time."""
+    settings = ConversationSettings(language="en", translate_into="es")
+    conversations = [engine.open(settings) for _ in clips]
+    for at in range(0, max(map(len, clips)), 512):
+        for conversation, speech in zip(conversations, clips, strict=True):
+            conversation.hear(speech[at : at + 512])
+        engine.round()
+        await asyncio.sleep(0)
+    branches = []
+    for conversation in conversations:
+        conversation.commit("u1")
+        branches.append(
+            conversation.branch(BranchRequest(BranchKind.TRANSLATION, item_id="u1", limits=GREEDY))
+        )
+    await engine.rest()
+    answers = [await read(branch) for branch in branches]
+    for conversation in conversations:
+        conversation.close()
+    await engine.rest()
+    return [answer.tokens for answer in answers]
 
 
 async def test_nothing_is_translated_without_a_language(engine: ManualEngine) -> None:
