@@ -19,6 +19,7 @@ from starlette.types import ASGIApp
 from agent.config import Limits
 from agent.engine.contract import Engine
 from agent.errors import ConfigError
+from agent.gateway.heap import give_back_freed
 from agent.gateway.progress import Say, progress_lines, say_on_stdout
 from agent.gateway.serving import Gateway
 from agent.gateway.sessions import Phase
@@ -153,6 +154,7 @@ async def serve(
         uvicorn_config(app, limits, tls), drain=lambda: sessions.drain(limits.shutdown_grace_s)
     )
     watching = asyncio.create_task(services.loop_watch.run(services.metrics.loop_delay_s))
+    giving_back = asyncio.create_task(give_back_freed())
     serving = asyncio.create_task(server.serve(sockets=[listener]))
     loading = asyncio.create_task(_load(services.engine, say))
     try:
@@ -169,9 +171,10 @@ async def serve(
         if loading.done():
             loading.result()
     finally:
-        for task in (watching, loading, serving):
+        tasks = (watching, giving_back, loading, serving)
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(watching, loading, serving, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
         await _stop(services.engine)
 
 
