@@ -34,6 +34,10 @@ from tests.helpers.by_hand import ByHand
 USAGE = TokenUsage(text_tokens=7, audio_tokens=25, cached_tokens=3, output_tokens=2)
 """Of every branch that ends, unless the test says otherwise."""
 
+NO_INTERRUPTION = {
+    "audio": {"input": {"turn_detection": {"type": "server_vad", "interrupt_response": False}}}
+}
+
 _server_event: TypeAdapter[Any] = TypeAdapter(RealtimeServerEvent, config=ConfigDict())
 
 
@@ -263,3 +267,26 @@ def message(text: str, role: str = "user", **extra: Any) -> dict[str, Any]:
     kind = "output_text" if role == "assistant" else "input_text"
     item = {"type": "message", "role": role, "content": [{"type": kind, "text": text}], **extra}
     return {"type": "conversation.item.create", "item": item}
+
+
+def answering(text: str = "Once upon a time", **config: Any) -> SessionDriver:
+    """An answer is being given and has said `text`."""
+    driver = SessionDriver(**config)
+    driver.turn()
+    if text:
+        driver.text(text)
+    return driver
+
+
+def cancelled(sent: list[dict[str, Any]]) -> bool:
+    """Whether speech cancelled a response."""
+    return [
+        event["response"]["status_details"]
+        for event in sent
+        if event["type"] == "response.done" and event["response"]["status"] == "cancelled"
+    ] == [{"type": "cancelled", "reason": "turn_detected"}]
+
+
+def answer(driver: SessionDriver) -> StartBranch:
+    """The branch of the last answer that is not an early one of a turn that goes on."""
+    return driver.branches()[0]
