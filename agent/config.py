@@ -52,7 +52,7 @@ class VadSettings(Group):
     threshold: float = Field(0.5, gt=0.0, lt=1.0)
     prefix_padding_ms: Milliseconds = 300
     # Sound since the last turn that may have been speech begins the next one if it is no older.
-    reach_back_s: float = Field(6.0, ge=0.0, le=15.0)
+    reach_back_s: float = Field(7.0, ge=0.0, le=15.0)
     hearing_after_ms: Milliseconds = 64
     # Five frames. Four announced 2.5 turns in an hour of quiet music, five 0.5, and no speech of
     # the benchmark's dialogues was lost by it.

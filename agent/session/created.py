@@ -19,7 +19,8 @@ from agent.protocol.items import (
 )
 from agent.session.items import AudioPart, Item, TextPart
 from agent.session.outbox import NewId
-from agent.vad.segmenter import Cut, Segmenter
+from agent.vad.events import Cut
+from agent.vad.segmenter import Segmenter
 
 
 class ItemMaker:

@@ -27,7 +27,8 @@ from agent.session.endpoint import Endpoint
 from agent.session.outbox import NewId, Outbox
 from agent.session.tokens import TokenEvent
 from agent.turns.machine import Action, Floor, next_state
-from agent.vad import segmenter as seg
+from agent.vad import events as seg
+from agent.vad.segmenter import Segmenter
 
 SAMPLES_PER_MS = SAMPLE_RATE_HZ // 1000
 
@@ -143,7 +144,7 @@ class Listening:
         self._endpoint = endpoint
         self._endpoint.configure(detection)
         self._settings = vad_settings(base, endpoint.settings, detection)
-        self._segmenter = seg.Segmenter(self._settings, manual=self._manual)
+        self._segmenter = Segmenter(self._settings, manual=self._manual)
         self._arrivals: deque[tuple[int, float]] = deque(maxlen=_ARRIVALS_KEPT)
         self._now = 0.0
         self._last_audio_at: float | None = None
@@ -311,9 +312,10 @@ class Listening:
 
     def _act(self, action: Action, event: seg.SegmentEvent) -> None:
         match action, event:
-            case Action.HEAR, seg.Heard(samples=samples):
+            case Action.HEAR, seg.Heard(samples=samples, reached_back=reached_back):
                 self._open_turn()
-                self._endpoint.hear(samples)
+                # Noise before the first word is nothing that a judge of pauses has learnt.
+                self._endpoint.hear(samples[reached_back:])
                 self._outbox.put(Hear(samples))
             case Action.ANNOUNCE, seg.SpeechStarted(start_sample=start):
                 assert self._item_id is not None

@@ -19,7 +19,8 @@ from agent.config import VadSettings
 from agent.session.commands import Cut, Forget, Hear
 from agent.session.listening import SAMPLES_PER_MS, Turn
 from agent.session.outbox import NewId, Outbox
-from agent.vad import segmenter as seg
+from agent.vad import events as seg
+from agent.vad.segmenter import Segmenter
 
 PAUSE_MS = 400
 """A pause between phrases, of a segment that is not long yet."""
@@ -85,7 +86,7 @@ class Segments:
         self._new_id = new_id
         self._begun = begun
         self._ended = ended
-        self._segmenter = seg.Segmenter(continuous(vad))
+        self._segmenter = Segmenter(continuous(vad))
         self._now = self._arrived_at = self._heard_at = 0.0
         self._item_id: str | None = None
         self._start_sample = 0

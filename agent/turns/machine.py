@@ -15,7 +15,7 @@ from __future__ import annotations
 from enum import Enum, auto
 
 from agent.errors import LocalError
-from agent.vad.segmenter import (
+from agent.vad.events import (
     Cut,
     Heard,
     Misfire,

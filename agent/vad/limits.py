@@ -15,18 +15,23 @@ _RESUMING = 0.1
 """In a turn a pause ends at this much below: there is a speaker, who may be hard to hear. At
 0.15 turns ended 10 ms later on average, in noise."""
 
-_RECENT = 0.15
-"""Just after a turn speech starts and goes on at this much below what it needs otherwise."""
-
 _RECENT_SAMPLES = SAMPLE_RATE_HZ
-"""For so long: what is said then is mostly the rest of what was said before."""
+"""What is said within so long of the last speech is mostly the rest of what was said before."""
 
+_RECENT_START = 0.3
 _MAYBE = 0.14
 _UNSURE = 0.2
-"""Shares of the threshold, 0.07 and 0.1 of 0.5. In noise at 5 dB below speech Silero gives whole
-words no more than 0.1 to 0.2, and the same noise without them mostly less than 0.05."""
+"""Shares of the threshold, 0.15, 0.07 and 0.1 of 0.5. In noise at 5 dB below speech Silero gives
+whole words no more than 0.1 to 0.2, and the same noise without them mostly less than 0.05."""
 
 _LONGEST_HOLD_SAMPLES = SAMPLE_RATE_HZ // 4
+
+_POST_ROLL_SAMPLES = SAMPLE_RATE_HZ // 2
+"""In noise at 5 dB a word's end that Silero scored like the noise came up to 340 ms after the end
+of the turn."""
+
+_POST_ROLL_DB = -10.0
+"""And was no quieter than the noise, which leaves it 3 dB more, so that it matters only there."""
 
 
 def whole_frames(duration_ms: int) -> int:
@@ -45,7 +50,9 @@ class SegmentLimits:
         resume_probability: At this, a pause in a turn is over.
         recent_start_probability: As the first, when a turn has just ended.
         recent_go_on_probability: As the second, likewise.
-        recent: How long that is.
+        recent: How long after its last speech that is.
+        post_roll: So soon after a turn what is loud may be speech, whatever it scores.
+        post_roll_power: How loud, as a share of the mean power of the turn's speech.
         unsure_probability: From here on a turn does not end yet.
         longest_hold: For how long at most.
         maybe_probability: From here on the next turn reaches back to it.
@@ -68,6 +75,8 @@ class SegmentLimits:
     recent_start_probability: float
     recent_go_on_probability: float
     recent: int
+    post_roll: int
+    post_roll_power: float
     unsure_probability: float
     longest_hold: int
     maybe_probability: float
@@ -105,9 +114,11 @@ class SegmentLimits:
             start_probability=settings.threshold,
             go_on_probability=below(_HYSTERESIS),
             resume_probability=below(_RESUMING),
-            recent_start_probability=below(_RECENT),
-            recent_go_on_probability=below(_RECENT + _HYSTERESIS),
+            recent_start_probability=settings.threshold * _RECENT_START,
+            recent_go_on_probability=settings.threshold * _MAYBE,
             recent=_RECENT_SAMPLES,
+            post_roll=_POST_ROLL_SAMPLES,
+            post_roll_power=10 ** (_POST_ROLL_DB / 10),
             unsure_probability=settings.threshold * _UNSURE,
             longest_hold=_LONGEST_HOLD_SAMPLES,
             maybe_probability=settings.threshold * _MAYBE,

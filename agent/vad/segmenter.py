@@ -12,95 +12,24 @@ is written down step by step in `docs/turn-taking.md`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from enum import StrEnum
-from typing import TypeAlias
-
 from agent.audio.framing import FRAME_SAMPLES
 from agent.audio.pcm import Samples
 from agent.config import VadSettings
 from agent.vad.clips import QuietPlace, pause_needed_samples
+from agent.vad.events import (
+    Cut,
+    Heard,
+    Misfire,
+    Paused,
+    Resumed,
+    SegmentEvent,
+    SpeechStarted,
+    Stopped,
+    StopReason,
+)
+from agent.vad.last_turn import LastTurn
 from agent.vad.limits import SegmentLimits, whole_frames
 from agent.vad.pre_roll import Piece, PreRoll, joined
-
-
-class StopReason(StrEnum):
-    """Why a turn ended."""
-
-    SILENCE = "silence"  # nothing was said for the silence limit
-    MAX_TURN = "max_turn"  # it reached the longest turn; the next one goes on from there
-    STALLED = "stalled"  # audio stopped coming (mute, lost network)
-    COMMITTED = "committed"  # the client ended it
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Heard:
-    """Hand these samples (float32[T], T > 0) to the engine now.
-
-    The first one of a turn includes the pre-roll. The array is not copied: do not write.
-    """
-
-    samples: Samples
-
-
-@dataclass(frozen=True, slots=True)
-class SpeechStarted:
-    """What is being heard is a turn; it began at `start_sample`, pre-roll included."""
-
-    start_sample: int
-
-
-@dataclass(frozen=True, slots=True)
-class Misfire:
-    """Forget all that was heard since the last `Stopped` or `Misfire`.
-
-    Comes in place of `SpeechStarted` when there was too little speech, and whenever the
-    segmenter is reset while something was heard, announced or not.
-    """
-
-
-@dataclass(frozen=True, slots=True)
-class Paused:
-    """Nothing was said since `at_sample`, the end of the last speech: start early work."""
-
-    at_sample: int
-
-
-@dataclass(frozen=True, slots=True)
-class Resumed:
-    """The speaker goes on, from `at_sample`; those samples are heard after this event."""
-
-    at_sample: int
-
-
-@dataclass(frozen=True, slots=True)
-class Cut:
-    """The open clip ends after its first `keep_samples` samples.
-
-    The rest of what was heard (maybe nothing) begins the next clip of the same turn.
-    `forced` says that the hard limit was reached, not a pause used.
-    """
-
-    keep_samples: int
-    forced: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Stopped:
-    """The turn is over and all that was heard in it is to be committed.
-
-    Attributes:
-        end_sample: End of the last sample heard, trailing silence included.
-        speech_end_sample: End of the last speech; `end_sample` when turns are manual.
-        reason: Why.
-    """
-
-    end_sample: int
-    speech_end_sample: int
-    reason: StopReason
-
-
-SegmentEvent: TypeAlias = Heard | SpeechStarted | Misfire | Paused | Resumed | Cut | Stopped
 
 
 class Segmenter:
@@ -120,9 +49,8 @@ class Segmenter:
         self._quiet_place = QuietPlace(self._limits.cut_window)
         self._position = 0
         self._pre_roll = PreRoll()  # heard by nobody yet
-        # The last frame, and where the last turn ended.
-        self._probability = 0.0
-        self._ended_at: int | None = None
+        self._last_turn = LastTurn()
+        self._probability = 0.0  # of the last frame
         self._talking = False  # was the last frame speech? (hysteresis)
         self._run_samples = 0  # speech at the end of the pre-roll
         # A turn was ended in mid-speech: the next speech opens one without more ado.
@@ -249,7 +177,7 @@ class Segmenter:
         """Drop the open turn and the pre-roll: the client cleared its buffer."""
         events: list[SegmentEvent] = [Misfire()] if self._hearing else []
         self._pre_roll.clear()
-        self._ended_at = None
+        self._last_turn.forget()
         self._talking = False
         self._run_samples = 0
         self._continuing = False
@@ -289,7 +217,7 @@ class Segmenter:
         limits = self._limits
         if self._announced:
             return limits.go_on_probability if self._talking else limits.resume_probability
-        if self._ended_at is not None and self._position - self._ended_at < limits.recent:
+        if self._last_turn.is_recent(self._position, limits):
             return (
                 limits.recent_go_on_probability
                 if self._talking
@@ -297,10 +225,11 @@ class Segmenter:
             )
         return limits.go_on_probability if self._talking else limits.start_probability
 
-    @property
-    def _may_be_speech(self) -> bool:
+    def _may_be_speech(self, samples: Samples) -> bool:
         """Whether the next turn is to have the last frame, if this one has not."""
-        return self._probability >= self._limits.maybe_probability
+        if self._probability >= self._limits.maybe_probability:
+            return True
+        return self._last_turn.may_go_on(samples, self._position, self._limits)
 
     def _wait(self, samples: Samples, count: int, speech: bool) -> list[SegmentEvent]:
         """No turn is open: keep the pre-roll, watch for speech."""
@@ -313,8 +242,9 @@ class Segmenter:
             if self._continuing:
                 self._silence_samples += count
                 self._continuing = self._silence_samples < self._limits.misfire_silence
+        maybe = self._may_be_speech(samples)
         self._position += count
-        self._keep_for_pre_roll((samples, self._may_be_speech))
+        self._keep_for_pre_roll((samples, maybe))
         return []
 
     def _keep_for_pre_roll(self, piece: Piece) -> None:
@@ -322,19 +252,22 @@ class Segmenter:
 
     def _begin(self, samples: Samples, count: int) -> list[SegmentEvent]:
         """Begin to hear, the pre-roll first."""
+        maybe = self._may_be_speech(samples)
         self._position += count
-        self._keep_for_pre_roll((samples, self._may_be_speech))
+        self._keep_for_pre_roll((samples, maybe))
         held_samples = len(self._pre_roll)
         pieces = self._pre_roll.take()
         self._clear_turn()
         self._hearing = True
+        self._last_turn.follow()
         self._start_sample = self._position - held_samples
         self._clip_samples = held_samples
         self._speech_samples = self._run_samples
         self._run_samples = 0
         for held, _ in pieces:
             self._quiet_place.add(held)
-        events: list[SegmentEvent] = [Heard(joined(pieces))]
+        usual = max(self._limits.pre_roll, self._speech_samples)
+        events: list[SegmentEvent] = [Heard(joined(pieces), max(0, held_samples - usual))]
         if self._manual:
             return events
         self._unannounced = pieces
@@ -352,6 +285,7 @@ class Segmenter:
         if speech:
             self._speech_samples += count
             self._speech_end_sample = self._position
+            self._last_turn.speak(samples)
             if not self._announced and self._speech_samples >= limits.min_speech:
                 events.append(self._announce())
             return events
@@ -396,11 +330,12 @@ class Segmenter:
             if not self.in_turn:
                 events.append(self._announce())
             events.append(self._cut(rest_samples=self._quiet_place.find(), forced=True))
+        maybe = self._may_be_speech(samples)
         self._position += count
         self._clip_samples += count
         self._quiet_place.add(samples)
         if not self.in_turn:
-            self._unannounced.append((samples, self._may_be_speech))
+            self._unannounced.append((samples, maybe))
         events.append(Heard(samples))
         return events
 
@@ -428,8 +363,10 @@ class Segmenter:
         events.append(Stopped(self._position, speech_end, reason))
         silence_samples = self._silence_samples
         self._clear_turn()
-        # After a stall nobody knows how long it has been.
-        self._ended_at = None if reason is StopReason.STALLED else self._position
+        if reason is StopReason.STALLED:
+            self._last_turn.forget()  # nobody knows how long it has been
+        else:
+            self._last_turn.end(self._position, speech_end)
         if reason in {StopReason.MAX_TURN, StopReason.COMMITTED} and not self._manual:
             self._silence_samples = silence_samples
             self._continuing = silence_samples < self._limits.misfire_silence

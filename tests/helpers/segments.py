@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agent.audio.pcm import Samples
-from agent.vad.segmenter import (
+from agent.vad.events import (
     Cut,
     Heard,
     Misfire,

@@ -11,6 +11,7 @@ import pytest
 from agent.audio.pcm import Samples
 from agent.config import VadSettings
 from agent.errors import ModelStoreError
+from agent.vad.events import StopReason
 from agent.vad.scorers import (
     CascadeScorer,
     Probabilities,
@@ -20,7 +21,7 @@ from agent.vad.scorers import (
     WebRtcScorer,
     silero_model_path,
 )
-from agent.vad.segmenter import Segmenter, StopReason
+from agent.vad.segmenter import Segmenter
 from tests.helpers.segments import Listener
 from tests.helpers.speech import recordings
 

@@ -8,18 +8,18 @@ import pytest
 
 from agent.audio.pcm import Samples
 from agent.config import VadSettings
-from agent.vad.segmenter import (
+from agent.vad.events import (
     Cut,
     Heard,
     Misfire,
     Paused,
     Resumed,
-    Segmenter,
     SegmentEvent,
     SpeechStarted,
     Stopped,
     StopReason,
 )
+from agent.vad.segmenter import Segmenter
 from tests.helpers.segments import Listener
 
 F = 512  # one frame; with `vad()`: hearing 2, speech 4, misfire 7, pause 6, silence 16
@@ -151,14 +151,13 @@ def test_just_after_a_turn_less_is_speech() -> None:
     run.speech(10)
     run.silence(16)
     run.silence(5)
-    assert run.push(1, 0.36) == []
-    assert run.push(3, 0.21) == [SpeechStarted(26 * F)]
+    assert run.push(1, 0.16) == []
+    assert run.push(3, 0.08) == [SpeechStarted(26 * F)]
 
 
-def test_a_second_after_a_turn_as_much_is_needed_as_ever() -> None:
+def test_a_second_after_the_speech_of_a_turn_as_much_is_needed_as_ever() -> None:
     run = Run()
     run.speech(10)
-    run.silence(16)
     run.silence(32)
     assert run.push(10, 0.49) == []
 
@@ -198,6 +197,37 @@ def test_it_reaches_back_over_the_end_of_the_last_turn_only_to_its_end() -> None
     run.push(1, 0.08)
     run.silence(60)
     assert run.speech(4) == [SpeechStarted(26 * F)]
+
+
+def test_a_turn_begins_with_what_came_soon_after_the_last_one_as_loud_as_its_speech() -> None:
+    run = Run()
+    run.speech(10)
+    run.silence(20)
+    run.silence(1, level=0.04)
+    run.silence(90)
+    assert run.speech(4) == [SpeechStarted(26 * F)]
+
+
+@pytest.mark.parametrize(("frames", "level"), [(15, 0.03), (16, 0.1)])
+def test_it_does_not_begin_with_what_was_quieter_or_came_later(frames: int, level: float) -> None:
+    run = Run()
+    run.speech(10)
+    run.silence(16)
+    run.silence(frames)
+    run.silence(1, level=level)
+    run.silence(60)
+    assert run.speech(4) == [SpeechStarted((87 + frames - PREFIX) * F)]
+
+
+def test_what_is_older_than_the_padding_is_told_apart() -> None:
+    run = Run()
+    run.silence(50)
+    run.push(1, 0.08)
+    run.silence(50)
+    run.speech(4)
+    first = next(event for event in run.events if isinstance(event, Heard))
+    assert first.samples.size == (PREFIX + 53) * F
+    assert first.reached_back == first.samples.size - (PREFIX + 2) * F
 
 
 def test_it_reaches_back_for_a_few_seconds_only() -> None:
@@ -489,6 +519,7 @@ def test_other_settings_keep_the_open_turn() -> None:
     assert run.segmenter.configure(vad(silence_duration_ms=64, threshold=0.95)) == []
     assert run.speech(1) == []  # goes on: 0.9 is above 0.8
     assert run.silence(2) == [Stopped(13 * F, 11 * F, StopReason.SILENCE)]
+    run.silence(32)
     assert run.push(10, 0.79) == []  # and that does not start any more
     assert run.segmenter.silence_duration_ms == 64
 

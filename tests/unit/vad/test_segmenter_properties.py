@@ -6,14 +6,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 
 from agent.audio.framing import FRAME_SAMPLES
 from agent.audio.pcm import Samples
 from agent.config import VadSettings
-from agent.vad.limits import whole_frames
-from agent.vad.segmenter import Segmenter, StopReason
+from agent.vad.events import StopReason
+from agent.vad.limits import SegmentLimits, whole_frames
+from agent.vad.segmenter import Segmenter
 from tests.helpers.segments import Listener
 
 MAX_TURN_S = 30.5  # the shortest that may be set, nearly: the longest turn must be reached
@@ -244,6 +245,65 @@ def test_no_speech_is_lost_and_no_turn_is_too_long(
             assert committed[start:end].all()
     for turn in machine.listener.turns:
         assert turn.end - turn.start <= vad.max_turn_s * 16_000
+
+
+@settings(max_examples=200, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    vad=vad_settings(),
+    speech_frames=st.integers(1, 60),
+    speech_level=st.floats(0.01, 1.0),
+    later=st.lists(
+        st.tuples(st.floats(0.0, 1.0, allow_subnormal=False), st.floats(0.0, 0.6)), max_size=40
+    ),
+    quiet_frames=st.integers(0, 120),
+)
+@example(
+    # A syllable that scores like noise, and somebody speaks after more than five seconds.
+    vad=VadSettings(),
+    speech_frames=20,
+    speech_level=0.1,
+    later=[(0.001, 0.0)] * 5 + [(0.05, 0.0)],
+    quiet_frames=170,
+)
+def test_nothing_said_soon_after_a_turn_is_lost_if_the_speaker_goes_on(
+    vad: VadSettings,
+    speech_frames: int,
+    speech_level: float,
+    later: Sequence[tuple[float, float]],
+    quiet_frames: int,
+) -> None:
+    limits = SegmentLimits.of(vad)
+    frames_needed = max(limits.hearing_after, limits.min_speech) // FRAME_SAMPLES + 1
+    silence_frames = whole_frames(vad.silence_duration_ms) // FRAME_SAMPLES + 1
+    assume(max(frames_needed, silence_frames) <= 60)
+    machine = Machine(vad, manual=False)
+
+    def frame(level: float, probability: float) -> None:
+        samples = np.full(FRAME_SAMPLES, level, np.float32)
+        machine.listener.push(samples, machine.segmenter.push(samples, probability))
+
+    def speak() -> None:
+        for _ in range(max(speech_frames, frames_needed)):
+            frame(speech_level, 1.0)
+
+    speak()
+    for _ in range(silence_frames):
+        frame(0.0, 0.0)
+    [turn] = machine.listener.turns
+    louder: list[int] = []
+    for level, probability in [*later, *[(0.0, 0.0)] * quiet_frames]:
+        position = machine.segmenter.position_sample
+        # A hair over 10 dB below the speech, and within half a second of the turn's end.
+        if level >= speech_level * 0.3163 and position - turn.end < 8_000:
+            louder.append(position)
+        frame(level, probability)
+    opens_at = machine.segmenter.position_sample + limits.hearing_after
+    speak()
+    machine.do(Stop(StopReason.COMMITTED))
+    committed = machine.listener.committed()
+    for position in louder:
+        if opens_at - position <= limits.reach_back:
+            assert committed[position : position + FRAME_SAMPLES].all()
 
 
 @settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow])
