@@ -59,4 +59,4 @@ class LastTurn:
         if self._end is None or position - self._end >= limits.post_roll:
             return False
         power = float(np.dot(samples, samples)) / samples.shape[0]
-        return power >= self._speech_power * limits.post_roll_power
+        return bool(power >= self._speech_power * limits.post_roll_power)
