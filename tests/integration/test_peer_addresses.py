@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 
+import httpx2
+import pytest
+
+from agent.gateway import webrtc
 from tests.helpers.gateway import gateway
 from tests.helpers.peer import OpusMicrophone, Peer
 
@@ -36,3 +41,28 @@ async def test_a_peer_that_hides_its_addresses_is_heard() -> None:
                 await client.event("got.str", within_s=10)
             finally:
                 await client.connection.close()
+
+
+async def test_a_peer_that_never_comes_is_given_up_and_leaves_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(webrtc, "CONNECT_S", 0.3)
+    async with gateway() as running, httpx2.AsyncClient() as http:
+        for given_up, change in enumerate((str, as_firefox_hides_them, without_any), 1):
+            client = Peer()
+            await client.connection.setLocalDescription(await client.connection.createOffer())
+            offer = change(client.connection.localDescription.sdp)
+            await client.connection.close()
+            answer = await http.post(
+                f"{running.url}/v1/realtime/calls",
+                content=offer,
+                headers={"Content-Type": "application/sdp"},
+            )
+            assert answer.status_code == 201
+            lost = f'voice_agent_sessions_total{{outcome="lost"}} {given_up}.0'
+            async with asyncio.timeout(10):
+                while lost not in running.metrics.render().decode():  # noqa: ASYNC110  # a number
+                    await asyncio.sleep(0.05)
+        async with asyncio.timeout(5):
+            while any("connect" in repr(task.get_coro()) for task in asyncio.all_tasks()):  # noqa: ASYNC110  # aiortc's
+                await asyncio.sleep(0.05)
