@@ -26,20 +26,19 @@ class TurnServer:
     """One that runs.
 
     Attributes:
-        url: Over UDP.
-        setting: It, as one of the setting `ice_servers`.
+        address: Host and port, for UDP and TCP.
     """
 
-    url: str
+    address: str
 
-    @property
-    def setting(self) -> dict[str, object]:
-        return {"urls": [self.url], "secret": _SECRET}
+    def setting(self, transport: str = "udp") -> dict[str, object]:
+        """It, as one of the setting `ice_servers`."""
+        return {"urls": [f"turn:{self.address}?transport={transport}"], "secret": _SECRET}
 
     @property
     def environment(self) -> dict[str, str]:
         """What a server is told of it by."""
-        return {"VOICE_AGENT_ICE_SERVERS": json.dumps([self.setting])}
+        return {"VOICE_AGENT_ICE_SERVERS": json.dumps([self.setting()])}
 
 
 @contextmanager
@@ -63,7 +62,7 @@ def turn_server() -> Iterator[TurnServer]:
             process = subprocess.Popen(command, stdout=log, stderr=log, cwd=folder)
             try:
                 _wait_until_it_answers(address, port, process)
-                yield TurnServer(f"turn:{address}:{port}?transport=udp")
+                yield TurnServer(f"{address}:{port}")
             finally:
                 process.terminate()
                 process.wait(10)

@@ -24,9 +24,11 @@ def turn() -> Iterator[TurnServer]:
         yield server
 
 
-@pytest.fixture
-async def running(turn: TurnServer) -> AsyncIterator[RunningGateway]:
-    async with gateway(ice_servers=(turn.setting,)) as running:
+@pytest.fixture(params=["udp", "tcp"])
+async def running(
+    turn: TurnServer, request: pytest.FixtureRequest
+) -> AsyncIterator[RunningGateway]:
+    async with gateway(ice_servers=(turn.setting(request.param),)) as running:
         yield running
 
 
@@ -59,7 +61,7 @@ async def test_a_server_that_nobody_reaches_is_found_through_its_relay(
 
 
 async def test_a_turn_server_that_refuses_is_logged_and_breaks_no_call(turn: TurnServer):
-    wrong = turn.setting | {"secret": "another"}
+    wrong = turn.setting() | {"secret": "another"}
     with capture_logs() as logs:
         async with gateway(ice_servers=(wrong,)) as running, peer(running.url) as client:
             assert client.way()[1] == "host"
