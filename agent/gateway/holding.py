@@ -22,7 +22,7 @@ from agent.gateway.transport import Transport
 from agent.session.base import DrivenSession
 
 HOLD_AFTER_S = 0.04
-"""Text waits for sound that came so long ago; one is heard within 5 ms, with 50 speakers 25."""
+"""Text waits for sound that came so long ago; one is heard after 8 ms, on busy cores after 25."""
 
 LONGEST_HOLD_S = 1.0
 """Text waits no longer for sound, and then not again until all of it was heard: what scores it, or
