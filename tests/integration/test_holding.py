@@ -24,6 +24,7 @@ from agent.engine.stream import BranchStream
 from agent.gateway import holding
 from agent.gateway.asgi import create_app
 from agent.gateway.driver import SessionDriver
+from agent.gateway.loop_delay import LoopWatch
 from agent.gateway.services import Services, SessionQuery
 from agent.gateway.webrtc import WebRtcTransport
 from agent.gateway.wire import WebSocketWire
@@ -89,6 +90,7 @@ class Talk:
     def __init__(self) -> None:
         self.engine, self.scorer, self.metrics = TalkingEngine(), GatedScorer(), Metrics()
         self.transport, self.hub = MemoryTransport(), VadHub(self.scorer)
+        self.loop_watch = LoopWatch()
 
     async def begin(self) -> None:
         self.transport.say(type="conversation.item.create", item=typed("q", "tell"))
@@ -119,7 +121,7 @@ class Talk:
 @asynccontextmanager
 async def talking() -> AsyncIterator[Talk]:
     talk = Talk()
-    services = Services(Settings(), talk.engine, talk.hub, talk.metrics)
+    services = Services(Settings(), talk.engine, talk.hub, talk.metrics, loop_watch=talk.loop_watch)
     driver = SessionDriver("sess_1", talk.transport, services, SessionQuery())
     running = asyncio.create_task(driver.run())
     await talk.begin()
@@ -222,6 +224,20 @@ async def test_what_a_slow_client_has_not_taken_is_not_sent_once_it_is_interrupt
         response = (await talk.transport.until("response.done"))["response"]
         assert response["output"][0]["content"][0]["text"] == "Once upon"
         assert await talk.kept() == ("Once upon", "Once upon")
+
+
+async def test_what_came_while_the_loop_stood_still_is_heard_before_text_goes() -> None:
+    """Both lie there when it goes on; the text would be faster, and the sound seems new."""
+    async with talking() as talk:
+        watching = asyncio.create_task(talk.loop_watch.run(talk.metrics.loop_delay_s))
+        await asyncio.sleep(0.03)
+        talk.transport.speak(SPEECH)
+        talk.engine.say(" upon", " a")
+        time.sleep(0.1)  # noqa: ASYNC251  # that is the fault
+        response = (await talk.transport.until("response.done"))["response"]
+        assert response["status_details"]["reason"] == "turn_detected"
+        assert await talk.kept() == ("Once", "Once")
+        watching.cancel()
 
 
 async def test_sound_behind_a_lost_packet_counts() -> None:
