@@ -18,8 +18,9 @@ from agent.audio.pcm import SAMPLE_RATE_HZ, Samples
 from agent.audio.rtp import RTP_CLOCK_HZ, packed_bytes, unpack
 from agent.errors import InvalidEvent
 
-CONCEALED_S = 0.12
-"""Longest loss that is concealed whole; in a longer one this much, and then silence."""
+CONCEALED_S = 0.02
+"""What is made up at the beginning of a loss, before silence and the copy at its end. It hides the
+edge; of more a recogniser hears words that nobody said (docs/LOG.md)."""
 
 MOST_FILLED_S = 2.0
 """Longest gap that is filled at all. After a longer one a turn was ended by the clock, and
@@ -124,13 +125,13 @@ class OpusIntake:
         """float32 of `count` samples in all, before a packet; an empty one: nothing was lost."""
         if not next_payload:
             return [np.zeros(count, np.float32)]
-        if count <= _CONCEALED_SAMPLES:
-            return [self._decoder.recover(next_payload, count)]
-        copied = min(round(_duration_s(next_payload) * SAMPLE_RATE_HZ), _CONCEALED_SAMPLES)
-        faded = self._decoder.conceal(_CONCEALED_SAMPLES)
-        silent = np.zeros(max(0, count - _CONCEALED_SAMPLES - copied), np.float32)
-        copied = count - faded.size - silent.size
-        return [faded, silent, self._decoder.recover(next_payload, copied)]
+        copied = min(round(_duration_s(next_payload) * SAMPLE_RATE_HZ), count)
+        faded = min(_CONCEALED_SAMPLES, count - copied)
+        return [
+            self._decoder.conceal(faded),
+            np.zeros(count - faded - copied, np.float32),
+            self._decoder.recover(next_payload, copied),
+        ]
 
 
 def _duration_s(payload: bytes) -> float:

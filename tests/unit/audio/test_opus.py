@@ -81,6 +81,17 @@ def test_a_long_loss_fades_to_silence():
     assert samples.size == 2 * 16_000
 
 
+def test_of_a_burst_only_the_edges_are_made_up():
+    packets = numbered(PACKETS)
+    del packets[50:54]
+    samples = heard(OpusIntake(), packets)
+    first, *between, last = samples[50 * 320 : 54 * 320].reshape(4, 320)
+    assert np.abs(first).max() > 0.05
+    assert np.abs(last).max() > 0.05
+    assert not np.any(between)
+    assert samples.size == 2 * 16_000
+
+
 def test_what_the_sender_left_out_is_silence():
     packets = [
         AudioPacket(n, (n + (40 if n >= 50 else 0)) * FRAME, one) for n, one in enumerate(PACKETS)
