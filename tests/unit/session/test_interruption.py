@@ -56,6 +56,7 @@ def test_what_may_be_speech_withholds_until_it_is_known():
 
 def test_a_soft_beginning_withholds_as_early_as_a_loud_one():
     driver = answering()
+    driver.silence(992)  # just after a turn it would be speech
     driver.audio(192, 0.3)
     driver.speech(128)
     assert driver.text(" there") == []
@@ -72,6 +73,7 @@ def test_a_soft_beginning_withholds_as_early_as_a_loud_one():
 def test_what_may_be_speech_withholds_half_a_second_at_most(goes_on):
     """A hum that goes on is not suspected again; nor does it need frames to be over."""
     driver = answering()
+    driver.silence(992)  # just after a turn it would be speech
     driver.audio(96, 0.3)
     driver.text(" there")
     sent = driver.audio(544, 0.3) if goes_on else driver.wait(0.5)
