@@ -99,6 +99,8 @@ class TurnSettings(Group):
     # pauses put into them.
     eot_threshold: float = Field(0.83, gt=0.0, le=1.0)
     min_endpointing_delay_ms: Milliseconds = 250
+    # A silence is judged from so much on; the score comes when it is a pause.
+    judge_after_ms: Milliseconds = 120
     # None for what the client's eagerness says; at most 8, 4 or 2 s in any case.
     max_endpointing_delay_ms: Milliseconds | None = None
     # Pauses scored at a time, a core each. With more than that to do the waits are fixed.

@@ -36,7 +36,7 @@ class Metrics:
         refused: Connections refused, by `reason` (the refusal's code).
         turns: User turns that ended; in translation sessions, segments.
         turn_scores: Pauses to be judged, by `outcome`: `made`, `skipped` (too much to do),
-            `failed`.
+            `dropped` (the speaker went on first, or the turn was over), `failed`.
         turn_score_s: How long a judgement took, the wait for its turn included.
         audio_received_s: Seconds of audio received, over all sessions.
         audio_packets: Packets of audio over WebRTC, by `outcome`: `received`, `lost` (never came,

@@ -321,8 +321,8 @@ class SessionDriver:
                     self._metrics.note_pass(output.purpose, output.outcome, output.took_s)
                 case outputs.Close():
                     self._outgoing.append(output)
-                case outputs.ScoreTurn():
-                    self._pause_scores.start(output)
+                case outputs.ScoreTurn() | outputs.DropScore():
+                    self._pause_scores.execute(output)
                 case _:
                     self._command(output)
         if self._outgoing:

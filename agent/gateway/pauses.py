@@ -12,7 +12,7 @@ from agent.engine.branches import BranchDone, BranchKind, BranchRequest
 from agent.engine.contract import Branch, Conversation, EngineInfo
 from agent.errors import ConfigError, EngineError
 from agent.gateway.services import Services
-from agent.session.outputs import ScoreTurn
+from agent.session.outputs import DropScore, ScoreTurn
 from agent.turns.hub import TurnHub
 
 log = structlog.get_logger(__name__)
@@ -23,7 +23,7 @@ could say. Cancelling drops what was begun."""
 
 
 class PauseScores:
-    """Carries out `ScoreTurn`.
+    """Carries out `ScoreTurn` and `DropScore`.
 
     Args:
         judge: None when nobody can judge.
@@ -35,10 +35,10 @@ class PauseScores:
         self._deliver = deliver
         self._tasks: tuple[asyncio.Task[float | None], asyncio.Task[None]] | None = None
 
-    def start(self, command: ScoreTurn) -> None:
-        """Judge this pause; an earlier one that is not judged yet is over."""
+    def execute(self, command: ScoreTurn | DropScore) -> None:
+        """Judge this pause, or none; an earlier one that is not judged yet is over."""
         self.close()
-        if self._judge is not None:
+        if self._judge is not None and isinstance(command, ScoreTurn):
             judging = self._judge(command)
             self._tasks = judging, asyncio.create_task(self._pass_on(command.number, judging))
 

@@ -2,7 +2,9 @@
 
 At every pause judgements are asked for: of the sound, and of the words where the engine
 recognises them then anyhow. Each that comes sets the silence that ends this turn in this
-pause. What comes late, after speech went on, is ignored.
+pause. What comes late, after speech went on, is ignored. The sound is judged a little before
+a silence is long enough for a pause, so that the score is there when the engine begins to
+recognise: both take all of a core.
 """
 
 from __future__ import annotations
@@ -11,16 +13,18 @@ from collections import deque
 
 import numpy as np
 
-from agent.audio.pcm import Samples
-from agent.config import TurnSettings
+from agent.audio.pcm import SAMPLE_RATE_HZ, Samples
+from agent.config import TurnScorerName, TurnSettings
 from agent.protocol.config import SemanticVad, ServerVad
 from agent.session.commands import BranchPurpose, DropBranch, StartBranch
 from agent.session.outbox import NewId, Outbox
-from agent.session.outputs import ScoreTurn
+from agent.session.outputs import DropScore, ScoreTurn
 from agent.session.tokens import BranchEnded, BranchText, TokenEvent
 from agent.turns.endpointing import Eagerness, silence_needed_ms
 from agent.turns.evidence import Evidence, probability_of_end
-from agent.turns.scorers import TURN_SAMPLES
+from agent.turns.scorers import TURN_SAMPLES, as_in_pause
+
+SAMPLES_PER_MS = SAMPLE_RATE_HZ // 1000
 
 
 class Endpoint:
@@ -40,9 +44,14 @@ class Endpoint:
         self._outbox = outbox
         self._new_id = new_id
         self._hears_words = hears_words
+        # The engine's model judges what it has heard; nobody can say what it would hear.
+        self._asks_after: int | None = None
+        if settings.scorer is not TurnScorerName.MODEL:
+            self._asks_after = settings.judge_after_ms * SAMPLES_PER_MS
         self._eagerness: Eagerness | None = None
         self._pauses = 0
         self._in_pause = False
+        self._asked = False
         self._evidence = Evidence()
         self._branch_id: str | None = None
         self._text = ""
@@ -71,22 +80,43 @@ class Endpoint:
         while self._heard_samples - len(self._heard[0]) >= TURN_SAMPLES:
             self._heard_samples -= len(self._heard.popleft())
 
-    def pause(self) -> None:
-        """The speaker paused: ask whether that was all."""
+    @property
+    def is_asked(self) -> bool:
+        """Whether a silence is being judged, or was."""
+        return self._asked
+
+    def silent(self, silence_samples: int) -> None:
+        """Nobody has spoken in the open turn for so long: ask whether that was all, once."""
+        if self._asks_after is not None and silence_samples >= self._asks_after:
+            self._ask(silence_samples)
+
+    def pause(self, silence_samples: int) -> None:
+        """The speaker paused, after so much silence."""
         if self._eagerness is None:
             return
-        self._pauses += 1
+        self._ask(silence_samples)
         self._in_pause = True
-        self._evidence = Evidence()
-        self._outbox.put(ScoreTurn(self._pauses, np.concatenate(self._heard)[-TURN_SAMPLES:]))
         if self._hears_words:
             self._text = ""
             self._branch_id = self._new_id("branch")
             self._outbox.put(StartBranch(self._branch_id, BranchPurpose.JUDGEMENT))
 
+    def _ask(self, silence_samples: int) -> None:
+        if self._asked or self._eagerness is None:
+            return
+        self._pauses += 1
+        self._asked = True
+        self._evidence = Evidence()
+        heard = np.concatenate(self._heard)[-TURN_SAMPLES:]
+        self._outbox.put(ScoreTurn(self._pauses, as_in_pause(heard, silence_samples)))
+
     def resume(self) -> None:
         """The speaker went on: what is said of the pause counts no more."""
         self._in_pause = False
+        if self._asked:
+            self._asked = False
+            if self._evidence.sound is None:
+                self._outbox.put(DropScore(self._pauses))
         if self._branch_id is not None:
             self._outbox.put(DropBranch(self._branch_id))
             self._branch_id = None
@@ -99,7 +129,7 @@ class Endpoint:
 
     def receive_score(self, number: int, probability: float) -> int | None:
         """Take what the sound of pause `number` says; gives `silence_needed_ms`."""
-        if not self._in_pause or number != self._pauses:
+        if not self._asked or number != self._pauses:
             return None
         self._evidence.sound = probability
         return self.silence_needed_ms
@@ -121,7 +151,7 @@ class Endpoint:
     @property
     def silence_needed_ms(self) -> int | None:
         """Silence that ends the turn in this pause; None when nothing is known of it."""
-        if not self._in_pause or self._eagerness is None:
+        if not self._asked or self._eagerness is None:
             return None
         probability = probability_of_end(self._evidence, self.settings.eot_threshold)
         if probability is None:

@@ -227,6 +227,8 @@ class Listening:
             if probability < start_threshold and not self.in_turn:
                 probability = 0.0
             self._handle(self._segmenter.push(frame, probability))
+            if self._floor is Floor.SPEAKING:
+                self._watch_silence()
             if self.in_turn:
                 self._turns.speech_continues(self._progress(arrived_at), now)
             if not self._manual:
@@ -328,7 +330,7 @@ class Listening:
                 self._outbox.put(Cut(keep))
             case Action.START_EARLY_WORK, _:
                 self._outbox.put(Pause())
-                self._endpoint.pause()
+                self._endpoint.pause(self._segmenter.silence_samples)
                 self._turns.speaker_pauses(self._now)
             case Action.DROP_EARLY_WORK, _:
                 self._turns.speaker_goes_on(self._now)
@@ -345,6 +347,14 @@ class Listening:
                 self._endpoint.over()
                 self._wait_as_usual()
                 self._end_turn(event)
+
+    def _watch_silence(self) -> None:
+        """A silence is judged before it is long enough for a pause."""
+        if (silence_samples := self._segmenter.silence_samples) > 0:
+            self._endpoint.silent(silence_samples)
+        elif self._endpoint.is_asked:
+            self._endpoint.resume()
+            self._wait_as_usual()
 
     def _wait_as_usual(self) -> None:
         """The next pause is not judged yet."""

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from agent.session.commands import Command
-from agent.session.outputs import Close, Output, Report, ScoreTurn, Send
+from agent.session.outputs import Close, DropScore, Output, Report, ScoreTurn, Send
 
 NewId = Callable[[str], str]
 """Makes a new unique id from a prefix: `item`, `resp`, `branch`, …"""
@@ -23,7 +23,7 @@ class Outbox:
         """Queue an event for the client."""
         self._outputs.append(Send({"event_id": self._new_id("event"), **event}))
 
-    def put(self, output: Command | ScoreTurn | Report | Close) -> None:
+    def put(self, output: Command | ScoreTurn | DropScore | Report | Close) -> None:
         """Queue a command for the engine, a report, or the end."""
         self._outputs.append(output)
 

@@ -31,6 +31,13 @@ class ScoreTurn:
 
 
 @dataclass(frozen=True, slots=True)
+class DropScore:
+    """The speaker went on, or the turn is over: nobody waits for the score of this pause."""
+
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
 class Close:
     """End the connection; `limit` is `idle` or `max_session`, None when the client wants it."""
 
@@ -130,4 +137,4 @@ class InterruptionReport:
 
 
 Report = TurnReport | EarlyAnswerReport | PassReport | InterruptionReport
-Output = Send | Command | ScoreTurn | Close | Report
+Output = Send | Command | ScoreTurn | DropScore | Close | Report

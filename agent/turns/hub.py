@@ -40,7 +40,8 @@ class TurnHub:
     async def score(self, samples: Samples) -> float | None:
         """How likely the speaker has finished; see `TurnScorer.score`.
 
-        Cancelling takes a pause that has not been begun out of the queue.
+        Cancelling takes a pause that has not been begun out of the queue. One that is being
+        scored is scored to its end, for nobody.
 
         Args:
             samples: float32[T], mono, 16 kHz: the turn so far. Not written to afterwards.
@@ -56,6 +57,9 @@ class TurnHub:
         self._waiting += 1
         try:
             probability = await loop.run_in_executor(self._executor, self._scorer.score, samples)
+        except asyncio.CancelledError:
+            self._metrics.turn_scores.labels("dropped").inc()
+            raise
         except Exception:  # the boundary to the model: turns end without it too
             log.exception("a pause could not be scored")
             self._metrics.turn_scores.labels("failed").inc()

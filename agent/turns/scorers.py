@@ -23,6 +23,9 @@ from agent.vad.scorers import one_thread_session
 TURN_SAMPLES = 8 * SAMPLE_RATE_HZ
 """How much of the end of a turn is looked at."""
 
+_PAUSE_SAMPLES = 192 * SAMPLE_RATE_HZ // 1000
+"""Silence at the end of what Smart Turn hears: about the 200 ms that it was trained with."""
+
 _NOISE_SAMPLES = (184 * SAMPLE_RATE_HZ // 1000, 16 * SAMPLE_RATE_HZ // 1000)
 """From and to how long before the end only the room is heard: most of the pause."""
 
@@ -68,6 +71,27 @@ class SmartTurnScorer(TurnScorer):
         features = whisper_log_mel(_last_window(quieter(samples)))[None]  # (1, 80, 800)
         (probabilities,) = self._session.run(None, {"input_features": features})
         return float(probabilities[0, 0])
+
+
+def as_in_pause(samples: Samples, silence_samples: int) -> Samples:
+    """A turn that has just fallen silent, as it will sound after the silence of a pause.
+
+    The room goes on as it was: the silence there is, backwards and forwards. So a score that
+    takes a while is there when the pause is.
+
+    Args:
+        samples: float32[T], mono, 16 kHz, T at least 1; not written to.
+        silence_samples: So many of the last ones are silence, at least one.
+
+    Returns:
+        float32[at most TURN_SAMPLES]; the same ones where nothing is missing.
+    """
+    missing = _PAUSE_SAMPLES - silence_samples
+    if missing <= 0:
+        return samples
+    silence = samples[-silence_samples:]
+    more = np.pad(silence, (0, missing), "reflect")[len(silence) :]
+    return np.concatenate((samples, more))[-TURN_SAMPLES:]
 
 
 def smart_turn_path() -> Path:

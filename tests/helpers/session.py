@@ -19,6 +19,7 @@ from agent.session.commands import BranchPurpose, Command, StartBranch
 from agent.session.options import SessionOptions
 from agent.session.outputs import (
     Close,
+    DropScore,
     EarlyAnswerReport,
     InterruptionReport,
     Output,
@@ -210,7 +211,7 @@ class SessionDriver(ByHand):
                     self.closed = output
                 case InterruptionReport():
                     self.interruptions.append(output)
-                case EarlyAnswerReport() | PassReport():
+                case EarlyAnswerReport() | PassReport() | DropScore():
                     pass
                 case _:
                     self.commands.append(output)

@@ -22,7 +22,7 @@ from agent.gateway.pauses import (
 )
 from agent.gateway.services import Services
 from agent.metrics import Metrics
-from agent.session.outputs import ScoreTurn
+from agent.session.outputs import DropScore, ScoreTurn
 from tests.helpers.scripted_engine import ScriptedEngine, spoken
 
 
@@ -50,7 +50,7 @@ async def settle() -> None:
 async def test_an_answer_is_delivered_with_its_number():
     hub, delivered = SlowHub(), []
     scores = PauseScores(SoundJudge(hub), lambda *answer: delivered.append(answer))
-    scores.start(pause(3))
+    scores.execute(pause(3))
     await settle()
     hub.answers[3].set_result(0.5)
     await settle()
@@ -60,7 +60,7 @@ async def test_an_answer_is_delivered_with_its_number():
 async def test_a_pause_that_is_skipped_is_not_delivered():
     hub, delivered = SlowHub(), []
     scores = PauseScores(SoundJudge(hub), lambda *answer: delivered.append(answer))
-    scores.start(pause(1))
+    scores.execute(pause(1))
     await settle()
     hub.answers[1].set_result(None)
     await settle()
@@ -70,9 +70,9 @@ async def test_a_pause_that_is_skipped_is_not_delivered():
 async def test_only_the_last_pause_is_waited_for_and_none_after_the_end():
     hub, delivered = SlowHub(), []
     scores = PauseScores(SoundJudge(hub), lambda *answer: delivered.append(answer))
-    scores.start(pause(1))
+    scores.execute(pause(1))
     await settle()
-    scores.start(pause(2))
+    scores.execute(pause(2))
     await settle()
     assert hub.answers[1].cancelled()
     scores.close()
@@ -81,9 +81,20 @@ async def test_only_the_last_pause_is_waited_for_and_none_after_the_end():
     assert delivered == []
 
 
+async def test_a_pause_that_is_over_is_not_waited_for():
+    hub, delivered = SlowHub(), []
+    scores = PauseScores(SoundJudge(hub), lambda *answer: delivered.append(answer))
+    scores.execute(pause(1))
+    await settle()
+    scores.execute(DropScore(1))
+    await settle()
+    assert hub.answers[1].cancelled()
+    assert delivered == []
+
+
 async def test_without_a_judge_nothing_happens():
     scores = PauseScores(None, lambda *answer: None)
-    scores.start(pause(1))
+    scores.execute(pause(1))
     scores.close()
 
 
@@ -116,7 +127,7 @@ async def test_the_model_says_it_of_what_it_has_heard_at_the_pause():
     shared = services()
     conversation, delivered, scores = judged_by_model(shared)
     conversation.hear(spoken(700))
-    scores.start(pause(1))
+    scores.execute(pause(1))
     conversation.hear(spoken(20))  # what comes now is another matter
     await settle()
     assert delivered == [(1, 0.7)]
@@ -131,9 +142,9 @@ async def test_speech_that_goes_on_drops_the_branch(tmp_path: Path):
     branch_of = conversation.branch
     conversation.branch = lambda request: started.append(branch_of(request)) or started[-1]
     conversation.hear(spoken(700))
-    scores.start(pause(1))
+    scores.execute(pause(1))
     scores.close()  # before it has begun to be read
-    scores.start(pause(2))
+    scores.execute(pause(2))
     await settle()
     scores.close()
     await settle()
@@ -145,7 +156,7 @@ async def test_speech_that_goes_on_drops_the_branch(tmp_path: Path):
 async def test_a_model_that_fails_leaves_the_fixed_wait():
     shared = services()
     conversation, delivered, scores = judged_by_model(shared)
-    scores.start(pause(1))  # nothing was heard
+    scores.execute(pause(1))  # nothing was heard
     await settle()
 
     def gone(request):
@@ -153,7 +164,7 @@ async def test_a_model_that_fails_leaves_the_fixed_wait():
         raise EngineUnavailable("gone")
 
     conversation.branch = gone
-    scores.start(pause(2))
+    scores.execute(pause(2))
     await settle()
     assert delivered == []
     assert counted(shared, "failed") == 2
@@ -163,7 +174,7 @@ async def test_an_engine_that_is_behind_is_not_asked():
     shared = services(Behind())
     conversation, delivered, scores = judged_by_model(shared)
     conversation.hear(spoken(700))
-    scores.start(pause(1))
+    scores.execute(pause(1))
     await settle()
     assert delivered == []
     assert counted(shared, "skipped") == 1

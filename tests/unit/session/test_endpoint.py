@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.config import TurnSettings
-from agent.session.commands import BranchPurpose, Commit, DropBranch, StartBranch
+from agent.session.commands import BranchPurpose, Commit, DropBranch, Pause, StartBranch
+from agent.session.outputs import DropScore
 from agent.turns.endpointing import LIMIT_MS, UNKNOWN_MS
 from agent.turns.scorers import TURN_SAMPLES
 from tests.helpers.by_hand import FRAME_MS
@@ -50,6 +51,62 @@ def test_a_pause_is_judged_once_with_the_sound_of_its_turn():
     assert len(pause.samples) == pytest.approx(16 * (300 + 1_000 + 192), abs=2 * 512)
     assert not pause.samples[-6 * 512 :].any()
     assert pause.samples[-7 * 512 :].any()
+
+
+def test_a_silence_is_judged_before_it_is_a_pause():
+    driver = session()
+    driver.speech(1_000)
+    driver.silence(96)
+    assert driver.pauses == []
+    driver.silence(32)
+    assert len(driver.pauses) == 1
+    assert not any(isinstance(command, Pause) for command in driver.commands)
+    driver.silence(64)
+    assert any(isinstance(command, Pause) for command in driver.commands)
+    assert len(driver.pauses) == 1
+
+
+def test_the_model_is_asked_at_the_pause_alone():
+    driver = session(scorer="model")
+    driver.speech(1_000)
+    driver.silence(160)
+    assert driver.pauses == []
+    driver.silence(32)
+    assert len(driver.pauses) == 1
+
+
+def test_a_silence_that_is_no_pause_is_not_waited_for():
+    driver = session()
+    driver.speech(1_000)
+    driver.silence(160)
+    (first,) = driver.pauses
+    driver.speech(64)
+    assert driver.outputs.count(DropScore(first.number)) == 1
+    assert driver.judge(0.99, first) == []
+    driver.silence(192)
+    assert len(driver.pauses) == 2
+    assert silence_until_the_end(driver) + 192 >= UNKNOWN_MS["medium"]
+
+
+def test_a_score_before_the_pause_counts_in_it_and_not_in_the_next():
+    driver = session(min_endpointing_delay_ms=256)
+    driver.speech(1_000)
+    driver.silence(128)
+    assert driver.judge(0.99) == []
+    driver.speech(64)
+    assert silence_until_the_end(driver) >= UNKNOWN_MS["medium"]
+    driver.speech(1_000)
+    driver.silence(128)
+    driver.judge(0.99)
+    assert silence_until_the_end(driver) == 256 - 128
+    assert not [output for output in driver.outputs if output == DropScore(1)]
+
+
+def test_a_score_that_nobody_waits_for_is_dropped_with_the_turn():
+    driver = session()
+    driver.speech(1_000)
+    silence_until_the_end(driver)
+    assert driver.outputs.count(DropScore(1)) == 1
 
 
 def test_of_a_long_turn_the_last_eight_seconds_count():

@@ -70,7 +70,8 @@ async def test_what_is_too_much_is_left_out_at_once(scorer):
 
 
 async def test_a_pause_nobody_waits_for_is_not_begun(scorer):
-    hub = TurnHub(scorer, Metrics())
+    metrics = Metrics()
+    hub = TurnHub(scorer, metrics)
     first = asyncio.create_task(hub.score(PAUSE))
     await asyncio.to_thread(scorer.began.wait, 10)
     second = asyncio.create_task(hub.score(PAUSE + np.float32(0.25)))
@@ -81,6 +82,7 @@ async def test_a_pause_nobody_waits_for_is_not_begun(scorer):
     assert await first == 0.0
     hub.close()
     assert scorer.asked == [0.0]
+    assert counted(metrics, "dropped") == counted(metrics, "made") == 1
 
 
 async def test_a_model_that_fails_leaves_the_pause_unjudged(scorer):

@@ -67,6 +67,33 @@ def test_a_turn_in_a_quiet_room_and_one_too_short_to_tell_are_judged_as_they_are
     assert scorers.quieter(heard) is heard
 
 
+@pytest.mark.parametrize("silence", [1, 500, 2_047, 2_048, 3_071])
+def test_a_turn_that_has_just_fallen_silent_sounds_as_if_it_had_been_for_longer(silence):
+    heard = np.arange(1, 10_001, dtype=np.float32)
+    judged = scorers.as_in_pause(heard, silence)
+    assert len(judged) == len(heard) - silence + 3_072
+    assert np.array_equal(judged[: len(heard)], heard)
+    assert set(judged[len(heard) :]) <= set(heard[-silence:])
+
+
+@pytest.mark.parametrize("silence", [3_072, 3_073, 9_000])
+def test_a_turn_that_has_been_silent_for_long_enough_is_judged_as_it_is(silence):
+    heard = np.ones(10_000, np.float32)
+    assert scorers.as_in_pause(heard, silence) is heard
+
+
+def test_silence_that_is_longer_than_what_was_kept_is_all_there_is():
+    judged = scorers.as_in_pause(np.ones(512, np.float32), 2_048)
+    assert len(judged) == 512 + 3_072 - 2_048
+
+
+def test_a_silence_made_longer_is_at_the_end_of_the_window():
+    heard = np.arange(TURN_SAMPLES, dtype=np.float32)
+    judged = scorers.as_in_pause(heard, 2_048)
+    assert len(judged) == TURN_SAMPLES
+    assert judged[0] == 1_024
+
+
 def test_a_missing_file_is_named(tmp_path):
     pytest.importorskip("onnxruntime")
     with pytest.raises(ModelStoreError, match=str(tmp_path)):
