@@ -138,7 +138,7 @@ def test_the_settings_reach_the_engine_in_its_process() -> None:
     spec = small_spec(settings)
     engine = create(json.loads(json.dumps(spec.options)))
     assert spec.factory == "agent.engine.small:create"
-    assert spec.nice == settings.small.nice == 5
+    assert spec.nice == settings.small.nice == 10
     assert engine.info.context_tokens == 1024
     assert dict(spec.options) == {
         "recognition_threads": 3,
