@@ -4,7 +4,7 @@
  *
  * Attributes, each also a property; one that changes counts at once:
  *
- * - `server`: address of the server, by default the one the page came from.
+ * - `src`: address of the server, by default the one the page came from.
  * - `transport`: `websocket` (by default) or `webrtc`.
  * - `turns`: `hands-free` (by default) or `push-to-talk`, in conversations.
  * - `mode`: `conversation` (by default), `translation` or `captions`.
@@ -21,7 +21,7 @@ import { modeOf } from "./modes.js";
 /** An element with these attributes and nothing else. */
 export class AttributedElement extends HTMLElement {
   static observedAttributes = [
-    "server",
+    "src",
     "transport",
     "turns",
     "mode",
@@ -30,6 +30,14 @@ export class AttributedElement extends HTMLElement {
     "kiosk",
     "idle-seconds",
   ];
+
+  /** Address of the server; empty where it is the one the page came from. */
+  get src() {
+    return this.getAttribute("src") ?? "";
+  }
+  set src(value) {
+    this.setAttribute("src", value);
+  }
 
   /** @returns {import("./modes.js").Mode} */
   get mode() {

@@ -240,7 +240,7 @@ export class VoiceAgent extends AttributedElement {
           conversation.restart();
         }
         break;
-      case "server":
+      case "src":
       case "transport":
         this.#changeServer(conversation);
         break;
@@ -261,7 +261,7 @@ export class VoiceAgent extends AttributedElement {
   // ---------------------------------------------------------------- what attributes do
 
   #server() {
-    return new URL(this.getAttribute("server") ?? "/", document.baseURI);
+    return new URL(this.src || "/", document.baseURI);
   }
 
   /**
