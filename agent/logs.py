@@ -8,10 +8,28 @@ from __future__ import annotations
 
 import logging
 import sys
+from contextlib import suppress
 from typing import TextIO
 
 import structlog
 from structlog.typing import Processor
+
+
+class LastingLogger(structlog.WriteLogger):
+    """Writes lines to a stream, and does without once nobody reads them any more.
+
+    What goes wrong with a log (its reader is gone, the disk is full) must not end what is logged
+    about: conversations, or the shutdown that a signal asks for. Libraries' logs go through
+    `logging`, which is as lenient.
+    """
+
+    def msg(self, message: str) -> None:
+        """Write a line; it is lost where the stream takes none."""
+        with suppress(OSError):
+            super().msg(message)
+
+    log = debug = info = warn = warning = msg
+    fatal = failure = err = error = critical = exception = msg
 
 
 def configure_logging(level: str, stream: TextIO | None = None) -> None:
@@ -35,7 +53,7 @@ def configure_logging(level: str, stream: TextIO | None = None) -> None:
     structlog.configure(
         processors=[*shared, structlog.processors.JSONRenderer()],
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.WriteLoggerFactory(stream),
+        logger_factory=lambda *_: LastingLogger(stream),
     )
     handler = logging.StreamHandler(stream)
     handler.setFormatter(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 from agent.engine.contract import ProgressCallback
 
@@ -16,9 +16,10 @@ Say = Callable[[str], None]
 
 
 def say_on_stdout(line: str) -> None:
-    """Print a line for people; logs go to stderr."""
-    sys.stdout.write(line + "\n")
-    sys.stdout.flush()
+    """Print a line for people, if anybody reads them; logs go to stderr."""
+    with suppress(BrokenPipeError):
+        sys.stdout.write(line + "\n")
+        sys.stdout.flush()
 
 
 @asynccontextmanager

@@ -90,12 +90,12 @@ class Server(uvicorn.Server):
 
     def stop(self, reason: str) -> None:
         """Begin the end; called again, hurry."""
-        log.info("stopping", reason=reason, at_once=self.should_exit)
-        if self.should_exit:
+        again, self.should_exit = self.should_exit, True
+        if again:
             self.force_exit = True
             if self._draining is not None:
                 self._draining.cancel()
-        self.should_exit = True
+        log.info("stopping", reason=reason, at_once=again)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Drain, then shut down."""

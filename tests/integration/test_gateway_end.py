@@ -6,8 +6,9 @@ import asyncio
 import json
 import signal
 import socket
+import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,11 @@ async def test_a_shutdown_closes_sessions_with_going_away():
     assert (client.close_code, client.close_reason) == (1001, "the server is shutting down")
     assert running.engine.stopped
     assert metric(running, "voice_agent_sessions_total", outcome="shutdown") == 1
+
+
+def test_who_stops_reading_the_logs_can_still_stop_the_server(unread: subprocess.Popen[str]):
+    unread.send_signal(signal.SIGTERM)
+    assert unread.wait(30) == 0
 
 
 async def test_a_session_that_ignores_the_shutdown_is_ended():
@@ -57,6 +63,28 @@ async def program() -> AsyncIterator[asyncio.subprocess.Process]:
     if process.returncode is None:
         process.kill()
     await process.communicate()
+
+
+@pytest.fixture
+def unread() -> Iterator[subprocess.Popen[str]]:
+    """A gateway that is ready, and whose lines and logs nobody reads any more."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tests.helpers.gateway"],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    assert process.stderr is not None
+    for line in process.stdout:
+        if "Open http" in line:
+            break
+    process.stdout.close()
+    process.stderr.close()
+    yield process
+    process.kill()
+    process.wait()
 
 
 async def _until_ready(program: asyncio.subprocess.Process) -> str:

@@ -25,6 +25,20 @@ def lines():
     root.setLevel(level)
 
 
+class Unread(io.StringIO):
+    """A stream whose reader is gone."""
+
+    def write(self, text: str, /) -> int:
+        raise BrokenPipeError
+
+
+def test_what_is_logged_about_goes_on_without_a_reader(lines):
+    configure_logging("info", Unread())
+    structlog.get_logger().info("session closed")
+    structlog.get_logger().exception("branch crashed")
+    assert not lines()
+
+
 def test_a_line_has_time_level_and_what_is_bound(lines):
     with structlog.contextvars.bound_contextvars(session_id="sess_1"):
         structlog.get_logger().info("session closed", turns=3)
