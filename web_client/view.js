@@ -253,7 +253,7 @@ function hintOf(model) {
   if (model.kiosk) return ""; // it has no buttons that a hint could tell of
   if (activity === "muted") return TEXT.mutedHint;
   if (activity !== "idle" && activity !== "waiting") return "";
-  if ( (microphoneFailure !== null && !microphoneIsOn)) return "";
+  if (microphoneFailure !== null && !microphoneIsOn) return "";
   return turns === "push-to-talk" ? TEXT.pushToTalkHint : TEXT.microphoneHint;
 }
 

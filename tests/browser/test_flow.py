@@ -15,7 +15,7 @@ from playwright.async_api import Page, expect
 
 from agent.gateway.sessions import Phase
 from agent.gateway.transport import CLOSE_POLICY
-from tests.helpers.browser import take_picture
+from tests.helpers.browser import take_picture, take_pictures
 from tests.helpers.browser_flow import RECREATED, created, kinds, open_page, send_turn
 from tests.helpers.browser_server import (
     BrowserServer,
@@ -170,6 +170,7 @@ async def test_over_webrtc_it_is_said_that_nothing_is_heard_yet(page: Page) -> N
         await expect(page.get_by_text("still loading its model")).to_be_visible()
         await page.get_by_role("button", name="Start talking").click()
         await expect(page.get_by_text("What you say now is not sent")).to_be_visible()
+        await take_picture(page, "flow-not-sent")
         server.admit()
         session = await server.next_session()
         await expect(page.get_by_role("status")).to_have_text("Listening")
@@ -197,7 +198,7 @@ async def test_the_space_bar_is_held_to_talk(
         await until_sound(session)
         await page.wait_for_timeout(400)
         if turn == 1:
-            await take_picture(page, f"flow-held-{transport}")
+            await take_pictures(page, f"flow-held-{transport}")
         await page.keyboard.up("Space")
         await session.until_event("response.create", count=turn)
     assert kinds(session)[2:] == [
@@ -205,6 +206,7 @@ async def test_the_space_bar_is_held_to_talk(
     ] * 2  # fmt: skip
     # Between turns nothing is sent.
     await expect(page.get_by_role("status")).to_have_text("Ready")
+    await take_picture(page, f"flow-ready-{transport}")
     if transport == "websocket":
         pieces = len(session.audio)
         await page.wait_for_timeout(300)
@@ -285,6 +287,7 @@ async def test_a_microphone_that_is_pulled_out_is_replaced_by_another(
     await until_sound(session)
     await page.evaluate("window.testStream.getTracks()[0].dispatchEvent(new Event('ended'))")
     await expect(page.get_by_text("another one is used now")).to_be_visible()
+    await take_picture(page, f"flow-microphone-changed-{transport}")
     await until_sound(session)
     await expect(page.get_by_role("status")).to_have_text("Listening")
     await page.evaluate(
@@ -305,7 +308,7 @@ async def test_muted_silence_is_sent(page: Page, server: BrowserServer) -> None:
     assert any(any(piece) for piece in session.audio)
     await page.get_by_role("button", name="Mute").click()
     await expect(page.get_by_role("status")).to_have_text("Muted")
-    await take_picture(page, "flow-muted")
+    await take_pictures(page, "flow-muted")
     await session.until_pieces(len(session.audio) + 10)  # what was on its way
     pieces = len(session.audio)
     await session.until_pieces(pieces + 5)

@@ -11,7 +11,7 @@ from playwright.async_api import Page, expect
 
 from agent.gateway.sessions import Phase
 from agent.protocol import server_events
-from tests.helpers.browser import take_picture
+from tests.helpers.browser import take_picture, take_pictures
 from tests.helpers.browser_flow import open_page
 from tests.helpers.browser_server import (
     BrowserServer,
@@ -192,6 +192,7 @@ async def test_a_failed_answer_says_why(page: Page, server: BrowserServer) -> No
     await expect(page.get_by_role("listitem")).to_contain_text(
         ["The answer failed: the engine has gone"]
     )
+    await take_picture(page, "page-answer-failed")
 
 
 async def test_typing_sends_a_message_and_asks_for_an_answer(
@@ -230,6 +231,7 @@ async def test_what_the_server_complains_about_is_shown(page: Page, server: Brow
         }
     )
     await expect(page.get_by_role("alert").filter(visible=True)).to_have_text("items are full")
+    await take_picture(page, "page-server-error")
 
 
 async def test_the_note_about_the_engine_is_shown(page: Page) -> None:
@@ -237,6 +239,7 @@ async def test_the_note_about_the_engine_is_shown(page: Page) -> None:
     async with browser_server(note=note) as server:
         await open_page(page, server)
         await expect(page.get_by_text(note)).to_be_visible()
+        await take_pictures(page, "page-note")
 
 
 async def test_an_end_that_is_announced_is_shown(page: Page, server: BrowserServer) -> None:
@@ -244,6 +247,7 @@ async def test_an_end_that_is_announced_is_shown(page: Page, server: BrowserServ
     await session.send(server_events.session_expiring("idle", 60.0))
     alert = page.get_by_role("alert").filter(visible=True)
     await expect(alert).to_contain_text("in about 60 s, because nothing was said")
+    await take_picture(page, "page-session-expiring")
 
 
 async def test_it_is_usable_on_a_narrow_dark_screen_with_a_keyboard_only(
@@ -274,6 +278,7 @@ async def test_a_model_that_is_loading_is_waited_for(page: Page) -> None:
         await page.goto(server.url)
         alert = page.get_by_role("alert").filter(visible=True)
         await expect(alert).to_contain_text("The server is still loading its model")
+        await take_pictures(page, "page-model-loading")
         server.admit()
         await server.next_session()
         await expect(alert).to_have_count(0)

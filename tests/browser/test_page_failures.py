@@ -15,7 +15,7 @@ from agent.engine.contract import EngineHealth
 from agent.gateway.pages import web_client_folder
 from agent.gateway.transport import CLOSE_POLICY
 from agent.protocol import server_events
-from tests.helpers.browser import chromium, take_picture
+from tests.helpers.browser import chromium, take_picture, take_pictures
 from tests.helpers.browser_server import BrowserServer, answer_begins, browser_server
 from tests.helpers.speech import Recording
 
@@ -37,6 +37,7 @@ async def test_a_model_that_has_failed_is_no_model_that_is_loading(page: Page) -
         await page.goto(server.url)
         await expect(alert(page)).to_contain_text("model has crashed again and again")
         await expect(alert(page)).to_contain_text("log says why")
+        await take_pictures(page, "page-model-crashed")
         server.admit()  # somebody mended it; the page comes back by itself
         await server.next_session()
         await expect(alert(page)).to_have_count(0)
@@ -73,6 +74,7 @@ async def test_a_microphone_that_does_not_start_is_explained(
     await server.next_session()
     await page.get_by_role("button", name=TALK).click()
     await expect(alert(page)).to_contain_text(sentence)
+    await take_picture(page, f"page-microphone-{error}")
 
 
 async def test_a_microphone_that_is_pulled_out_is_noticed(
@@ -94,6 +96,7 @@ async def test_a_microphone_that_is_pulled_out_is_noticed(
     await page.evaluate("window.testStream.getTracks()[0].dispatchEvent(new Event('ended'))")
     await expect(alert(page)).to_contain_text("The microphone was disconnected")
     await expect(page.get_by_role("button", name=TALK)).to_be_visible()
+    await take_picture(page, "page-microphone-lost")
 
 
 async def test_a_muted_microphone_is_noticed(page: Page, server: BrowserServer) -> None:
@@ -107,12 +110,14 @@ async def test_a_muted_microphone_is_noticed(page: Page, server: BrowserServer) 
     await server.next_session()
     await page.get_by_role("button", name=TALK).click()
     await expect(alert(page)).to_contain_text("gives no sound at all")
+    await take_picture(page, "page-microphone-silent")
 
 
 async def test_a_browser_without_worklets_is_told(page: Page, server: BrowserServer) -> None:
     await page.add_init_script("delete window.AudioWorkletNode")
     await page.goto(server.url)
     await expect(alert(page)).to_contain_text("it has no audio worklet")
+    await take_picture(page, "page-no-worklets")
 
 
 async def test_a_worklet_that_does_not_load_is_told(page: Page, tmp_path: Path) -> None:
@@ -136,6 +141,20 @@ async def test_sound_that_does_not_start_is_told(page: Page, server: BrowserServ
     await expect(page.get_by_role("status")).to_have_text("Starting the microphone")
     await expect(alert(page)).to_contain_text("The browser does not start its sound")
     await expect(page.get_by_role("button", name=TALK)).to_be_visible()
+    await take_pictures(page, "page-sound-not-started")
+
+
+async def test_a_microphone_that_is_asked_for_is_waited_for(
+    page: Page, server: BrowserServer
+) -> None:
+    await page.add_init_script(
+        "navigator.mediaDevices.getUserMedia = () => new Promise(() => {})"
+    )  # as while the browser asks
+    await page.goto(server.url)
+    await server.next_session()
+    await page.get_by_role("button", name=TALK).click()
+    await expect(page.get_by_role("status")).to_have_text("Starting the microphone")
+    await take_pictures(page, "page-starting")
 
 
 async def test_a_page_over_plain_http_says_why_it_cannot_record(
@@ -191,6 +210,7 @@ async def test_a_network_that_is_too_slow_is_said_until_it_catches_up(
     await session.until_audio(40)
     await page.evaluate("window.unsentBytes = 10 * 48000")  # ten seconds of sound
     await expect(alert(page)).to_contain_text("part of what you said was not sent")
+    await take_pictures(page, "page-network-slow")
     await page.evaluate("window.unsentBytes = 0")
     await expect(alert(page)).to_have_count(0)
 
@@ -225,11 +245,13 @@ async def test_a_key_is_asked_for_and_kept(page: Page, transport: str) -> None:
         await page.get_by_label("Server key").fill("wrong-key")
         await page.get_by_role("button", name="Connect").click()
         await expect(alert(page)).to_contain_text("does not accept this key")
+        await take_pictures(page, f"page-key-wrong-{transport}")
 
         if transport == "websocket":  # a header may hold more than a subprotocol
             await page.get_by_label("Server key").fill("not/a=token")
             await page.get_by_role("button", name="Connect").click()
             await expect(alert(page)).to_contain_text("cannot be sent by a browser")
+            await take_picture(page, "page-key-malformed")
 
         await page.get_by_label("Server key").fill("right-key")
         await page.get_by_role("button", name="Connect").click()
@@ -287,6 +309,7 @@ async def test_a_session_that_the_server_ends_is_not_begun_again_unasked(
     await session.close(CLOSE_POLICY, "nothing was received for 900 s; connect again")
     await expect(alert(page)).to_contain_text("The server ended this session")
     await expect(page.get_by_role("button", name=TALK)).to_be_visible()
+    await take_pictures(page, "page-session-ended")
     await page.get_by_role("button", name="Start a new conversation").click()
     await server.next_session()
     await expect(alert(page)).to_have_count(0)
@@ -300,6 +323,7 @@ async def test_an_address_that_the_server_does_not_know_is_told(
         await page.goto(f"http://insecure.test:{port}/")
         await expect(alert(page).first).to_contain_text("The server refuses this page")
         await expect(page.get_by_role("button", name="Try now")).to_be_visible()
+        await take_picture(page, "page-server-refused")
 
 
 @asynccontextmanager

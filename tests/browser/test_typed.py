@@ -10,7 +10,7 @@ from playwright.async_api import Page, expect
 from pydantic import TypeAdapter
 
 from agent.protocol import server_events
-from tests.helpers.browser import take_picture
+from tests.helpers.browser import take_picture, take_pictures
 from tests.helpers.browser_flow import created, kinds, open_page, send_turn
 from tests.helpers.browser_server import BrowserServer, Event
 
@@ -36,7 +36,7 @@ async def test_what_is_typed_while_there_is_no_connection_waits_for_it(
     await expect(texts).to_have_text([*said, *typed])
     remarks = page.locator(".remark").filter(visible=True)
     await expect(remarks).to_have_text(["Not sent yet: it is sent once the page is connected"] * 2)
-    await take_picture(page, f"flow-waiting-{transport}")
+    await take_pictures(page, f"flow-waiting-{transport}")
     await server.start()
     again = await server.next_session()
     await again.until_event("response.create")
@@ -61,6 +61,7 @@ async def test_a_message_that_the_server_does_not_take_says_so(
     await session.until_event("response.create")
     message = page.get_by_role("listitem")
     await expect(message).to_contain_text("The server did not take this: items are full")
+    await take_picture(page, "flow-message-refused")
     await server.stop()
     await server.start()
     again = await server.next_session()

@@ -69,6 +69,20 @@ def collect_complaints(page: Page) -> list[str]:
     return complaints
 
 
+async def take_pictures(page: Page, name: str) -> None:
+    """As `take_picture`, and once more as NAME-narrow-dark: on a small phone, in dark colours."""
+    await take_picture(page, name)
+    size = page.viewport_size
+    assert size is not None
+    await page.emulate_media(color_scheme="dark", reduced_motion="reduce")
+    await page.set_viewport_size({"width": 320, "height": 600})
+    await take_picture(page, f"{name}-narrow-dark")
+    widths = await page.evaluate("[document.documentElement.scrollWidth, innerWidth]")
+    assert widths[0] <= widths[1], f"{name}: wider than the screen"
+    await page.emulate_media(color_scheme="light", reduced_motion="no-preference")
+    await page.set_viewport_size(size)
+
+
 async def take_picture(page: Page, name: str) -> None:
     """Save what the page looks like to `test-artifacts/NAME.png`, and check it with axe-core."""
     ARTIFACTS.mkdir(exist_ok=True)
