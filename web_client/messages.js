@@ -158,11 +158,12 @@ const KIOSK_FAILURE = {
  *
  * @param {Failure} failure
  * @param {{mode: import("./modes.js").Mode, kiosk: boolean}} place
+ * @param {boolean} [isSent] what is typed reaches the server, now or once the page is connected
  * @returns {string}
  */
-export function failureText(failure, { mode, kiosk }) {
+export function failureText(failure, { mode, kiosk }, isSent = true) {
   if (kiosk) return KIOSK_FAILURE[failure] ?? FAILURE[failure];
-  const canType = mode === "conversation" && TYPING_HELPS.has(failure);
+  const canType = mode === "conversation" && isSent && TYPING_HELPS.has(failure);
   return canType ? `${FAILURE[failure]} Typing works.` : FAILURE[failure];
 }
 

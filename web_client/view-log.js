@@ -18,14 +18,19 @@ export function createLog(list) {
   const node = part("log", element("section", { className: "log", tabIndex: 0 }, greeting, list));
   let follows = true;
   const follow = () => {
-    if (follows) node.scrollTop = node.scrollHeight;
+    if (follows && greeting.hidden) node.scrollTop = node.scrollHeight;
   };
+  let size = "";
+  const sizeOf = () => `${node.clientWidth} ${node.clientHeight}`;
   node.addEventListener("scroll", () => {
-    follows = node.scrollHeight - node.scrollTop - node.clientHeight < FOLLOW_WITHIN_PX;
+    if (sizeOf() !== size) return; // moved by its new shape, not by a reader
+    const belowPx = node.scrollHeight - node.scrollTop - node.clientHeight;
+    follows = !greeting.hidden || belowPx < FOLLOW_WITHIN_PX;
   });
   new ResizeObserver(() => {
     // What scrolls stands in line with what does not: the scroll bar's place is no margin.
     node.style.setProperty("--gutter", `${node.offsetWidth - node.clientWidth}px`);
+    size = sizeOf();
     follow();
   }).observe(node);
   return {
@@ -38,8 +43,10 @@ export function createLog(list) {
     },
     /** @param {import("./modes.js").Mode | null} mode null when there is something to read */
     greet(mode) {
+      const isNew = greeting.hidden && mode !== null;
       greeting.hidden = mode === null;
       if (mode === null) return;
+      if (isNew) node.scrollTop = 0; // a greeting is read from its beginning
       setText(title, TEXT.greeting[mode].title);
       setText(text, TEXT.greeting[mode].text);
     },

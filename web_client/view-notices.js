@@ -37,8 +37,9 @@ export function createNotices(actions) {
     /** @param {Model} model */
     render(model) {
       const { state, failure, retryAtMs } = model.connection;
+      const isSent = state !== "stopped";
       const sentence = (/** @type {Failure | null} */ what) =>
-        what ? failureText(what, model) : "";
+        what ? failureText(what, model, isSent) : "";
       connection.show(sentence(failure));
       const waitS = retryAtMs === null ? 0 : Math.ceil((retryAtMs - model.nowMs) / 1000);
       setText(countdown, state === "stopped" ? "" : retryText(waitS));

@@ -37,6 +37,9 @@ async def test_what_is_typed_while_there_is_no_connection_waits_for_it(
     remarks = page.locator(".remark").filter(visible=True)
     await expect(remarks).to_have_text(["Not sent yet: it is sent once the page is connected"] * 2)
     await take_pictures(page, f"flow-waiting-{transport}")
+    for width in (320, 960, 320):  # a phone is turned; nobody has scrolled
+        await page.set_viewport_size({"width": width, "height": 600})
+        await expect(remarks.last).to_be_in_viewport(ratio=1)
     await server.start()
     again = await server.next_session()
     await again.until_event("response.create")
@@ -47,8 +50,9 @@ async def test_what_is_typed_while_there_is_no_connection_waits_for_it(
     ]  # fmt: skip
     await expect(remarks).to_have_count(0)
     await expect(texts).to_have_text([*said, "Connected again. The conversation goes on.", *typed])
+    await expect(page.locator(".entry.user").last).to_have_attribute("data-status", "done")
     last = "document.querySelector('voice-agent').entries.at(-1)"
-    await page.wait_for_function(f"{last}.status === 'done'")
+    assert await page.evaluate(f"{last}.status") == "done"
 
 
 async def test_a_message_that_the_server_does_not_take_says_so(
