@@ -29,6 +29,7 @@ from agent.gateway.asgi import create_app
 from agent.gateway.auth import load_key
 from agent.gateway.server import bind, serve
 from agent.gateway.services import Services, SessionQuery
+from agent.gateway.tls import load_tls
 from agent.gateway.transport import CLOSE_GOING_AWAY, Transport, TransportClosed
 from agent.logs import configure_logging
 from agent.metrics import Metrics
@@ -182,7 +183,7 @@ async def _serve(settings: Settings, listener: Any, running: RunningGateway) -> 
         settings, cast("Engine", running.engine), hub=cast("Any", None), metrics=running.metrics
     )
     app = create_app(services, EchoDriver, key=load_key(settings))
-    await serve(app, listener, running.said.append)
+    await serve(app, listener, running.said.append, load_tls(settings))
 
 
 async def get(running: RunningGateway, path: str, **headers: str) -> httpx2.Response:

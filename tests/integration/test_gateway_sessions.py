@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ssl
 from collections.abc import AsyncIterator
 
 import pytest
@@ -11,6 +12,7 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
 from agent.gateway import websocket, wire
+from tests.helpers.certificate import make_certificate
 from tests.helpers.gateway import RunningGateway, event, gateway, get, until_metric
 
 
@@ -32,6 +34,20 @@ async def test_a_session_gets_its_query_and_all_messages(running):
         assert await event(client) == {"type": "got.bytes", "size": 3}
         assert await event(client) == {"type": "got.bytes", "size": 1024}
     await until_metric(running, 1, "voice_agent_sessions_total", outcome="client")
+
+
+async def test_an_encrypted_session_gets_all_messages_too(tmp_path):
+    certificate = make_certificate(tmp_path / "tls", "localhost")
+    context = ssl.create_default_context(cafile=certificate.cert)
+    async with (
+        gateway(tls_cert_file=certificate.cert, tls_key_file=certificate.key) as running,
+        connect(f"wss://localhost:{running.port}/v1/realtime", ssl=context) as client,
+    ):
+        assert (await event(client))["type"] == "session.created"
+        for size in range(100):
+            await client.send(" " * size)
+        answers = [await event(client) for _ in range(100)]
+        assert answers == [{"type": "got.str", "size": size} for size in range(100)]
 
 
 @pytest.mark.parametrize("kind", [bytes, str])
