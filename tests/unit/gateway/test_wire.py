@@ -54,7 +54,7 @@ class RecordingTransport:
         return None
 
     def set_write_buffer_limits(self, high: int) -> None:
-        assert high == 0
+        assert high == 1
 
 
 class Pair:
