@@ -29,7 +29,9 @@ def pause_needed_samples(clip_samples: int, soft_limit: int, hard_limit: int) ->
     """
     if clip_samples <= soft_limit:
         return clip_samples + 1
-    left = max(0, hard_limit - clip_samples) / (hard_limit - soft_limit)
+    if clip_samples >= hard_limit:  # limits a hair apart are the same sample
+        return FRAME_SAMPLES
+    left = (hard_limit - clip_samples) / (hard_limit - soft_limit)
     return FRAME_SAMPLES + int(left * (PAUSE_AT_SOFT_LIMIT_SAMPLES - FRAME_SAMPLES))
 
 

@@ -21,6 +21,7 @@ def test_the_pause_needed_shrinks_from_half_a_second_to_a_frame() -> None:
     assert needed == sorted(needed, reverse=True)
     assert pause_needed_samples((SOFT + HARD) // 2, SOFT, HARD) == (8_000 + 512) // 2
     assert pause_needed_samples(HARD, SOFT, HARD) == 512
+    assert pause_needed_samples(HARD + 1, HARD, HARD) == 512
     assert pause_needed_samples(HARD + 9_999, SOFT, HARD) == 512
 
 
