@@ -23,6 +23,8 @@ Samples: TypeAlias = NDArray[np.float32]
 SAMPLE_RATE_HZ = 16_000
 """The rate of all audio inside the program, and of every session's sample clock."""
 
+SAMPLES_PER_MS = SAMPLE_RATE_HZ // 1000
+
 SILENCE_DBFS = -120.0
 """What `level_dbfs` gives for digital silence: below one step of 16-bit PCM (-90 dBFS)."""
 

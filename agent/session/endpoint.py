@@ -13,7 +13,7 @@ from collections import deque
 
 import numpy as np
 
-from agent.audio.pcm import SAMPLE_RATE_HZ, Samples
+from agent.audio.pcm import SAMPLES_PER_MS, Samples
 from agent.config import TurnScorerName, TurnSettings
 from agent.protocol.config import SemanticVad, ServerVad
 from agent.session.commands import BranchPurpose, DropBranch, StartBranch
@@ -23,8 +23,6 @@ from agent.session.tokens import BranchEnded, BranchText, TokenEvent
 from agent.turns.endpointing import Eagerness, silence_needed_ms
 from agent.turns.evidence import Evidence, probability_of_end
 from agent.turns.scorers import TURN_SAMPLES, as_in_pause
-
-SAMPLES_PER_MS = SAMPLE_RATE_HZ // 1000
 
 
 class Endpoint:

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agent.audio.framing import FRAME_SAMPLES
-from agent.audio.pcm import SAMPLE_RATE_HZ, Samples
+from agent.audio.pcm import SAMPLE_RATE_HZ, SAMPLES_PER_MS, Samples
 from agent.config import VadSettings
 from agent.protocol import server_events
 from agent.protocol.config import SemanticVad, ServerVad
@@ -29,8 +29,6 @@ from agent.session.tokens import TokenEvent
 from agent.turns.machine import Action, Floor, next_state
 from agent.vad import events as seg
 from agent.vad.segmenter import Segmenter
-
-SAMPLES_PER_MS = SAMPLE_RATE_HZ // 1000
 
 # Enough marks for the longest silence limit (10 s) in pieces of 20 ms.
 _ARRIVALS_KEPT = 512

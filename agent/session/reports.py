@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from agent.audio.pcm import SAMPLES_PER_MS
 from agent.protocol import server_events
 from agent.session.interruption import Overlap
-from agent.session.listening import SAMPLES_PER_MS, Turn
+from agent.session.listening import Turn
 from agent.session.outputs import InterruptionReport, TurnReport
 from agent.session.responses import Response
 

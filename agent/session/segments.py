@@ -14,10 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agent.audio.framing import FRAME_SAMPLES
-from agent.audio.pcm import SAMPLE_RATE_HZ, Samples
+from agent.audio.pcm import SAMPLE_RATE_HZ, SAMPLES_PER_MS, Samples
 from agent.config import VadSettings
 from agent.session.commands import Cut, Forget, Hear
-from agent.session.listening import SAMPLES_PER_MS, Turn
+from agent.session.listening import Turn
 from agent.session.outbox import NewId, Outbox
 from agent.vad import events as seg
 from agent.vad.segmenter import Segmenter

@@ -19,7 +19,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from agent.audio.pcm import AudioFormat, Samples
+from agent.audio.pcm import SAMPLES_PER_MS, AudioFormat, Samples
 from agent.errors import InvalidEvent, LimitExceeded, LocalError, RemoteError
 from agent.protocol import server_events
 from agent.protocol.client_events import (
@@ -48,7 +48,7 @@ from agent.session.endpoint import Endpoint
 from agent.session.expiry import Expiry
 from agent.session.idle import IdleTimeout
 from agent.session.items import AudioPart, Item
-from agent.session.listening import SAMPLES_PER_MS, Listening, Turn
+from agent.session.listening import Listening, Turn
 from agent.session.options import SessionOptions
 from agent.session.outbox import NewId, Outbox
 from agent.session.outputs import Output

@@ -8,7 +8,7 @@ and nothing else, so less is enough for it, and it is over by itself.
 
 from __future__ import annotations
 
-from agent.audio.pcm import SAMPLE_RATE_HZ
+from agent.audio.pcm import SAMPLES_PER_MS
 
 LIKELY_ENOUGH = 0.5
 """So likely is speech in every frame, measured by what counts as speech.
@@ -28,7 +28,7 @@ class Suspicion:
     """
 
     def __init__(self, after_ms: int) -> None:
-        self._after_samples = after_ms * SAMPLE_RATE_HZ // 1000
+        self._after_samples = after_ms * SAMPLES_PER_MS
         self._run_samples = 0
         self._dropped = False
         self.since: float | None = None

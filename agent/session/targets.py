@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+from agent.audio.pcm import SAMPLES_PER_MS
 from agent.errors import InvalidEvent, LocalError
 from agent.languages import parse_language
 from agent.protocol.translation import TranslationConfig
-from agent.session.listening import SAMPLES_PER_MS, Turn
+from agent.session.listening import Turn
 
 
 class NotTranslated(LocalError):

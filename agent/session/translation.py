@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from agent.audio.pcm import AudioFormat, Samples
+from agent.audio.pcm import SAMPLES_PER_MS, AudioFormat, Samples
 from agent.config import Limits, VadSettings
 from agent.errors import InvalidEvent, LimitExceeded, LocalError, RemoteError
 from agent.protocol import server_events
@@ -23,7 +23,7 @@ from agent.protocol.client_events import ClientEvent, SessionClose, SessionUpdat
 from agent.protocol.translation import INPUT_FORMAT, TranslationConfig
 from agent.session.commands import BranchPurpose, Commit, Configure, DeleteItem, StartBranch
 from agent.session.expiry import Expiry
-from agent.session.listening import SAMPLES_PER_MS, Turn
+from agent.session.listening import Turn
 from agent.session.outbox import NewId, Outbox
 from agent.session.outputs import Close, Output, TurnReport
 from agent.session.previews import Previews, Texts

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from agent.audio.denoise import loudness_over_noise_db, reduce_noise
-from agent.audio.pcm import SAMPLE_RATE_HZ, Samples
+from agent.audio.pcm import SAMPLE_RATE_HZ, SAMPLES_PER_MS, Samples
 from agent.audio.whisper_mel import whisper_log_mel
 from agent.config import TurnScorerName
 from agent.models.store import ModelStore
@@ -23,10 +23,10 @@ from agent.vad.scorers import one_thread_session
 TURN_SAMPLES = 8 * SAMPLE_RATE_HZ
 """How much of the end of a turn is looked at."""
 
-_PAUSE_SAMPLES = 192 * SAMPLE_RATE_HZ // 1000
+_PAUSE_SAMPLES = 192 * SAMPLES_PER_MS
 """Silence at the end of what Smart Turn hears: about the 200 ms that it was trained with."""
 
-_NOISE_SAMPLES = (184 * SAMPLE_RATE_HZ // 1000, 16 * SAMPLE_RATE_HZ // 1000)
+_NOISE_SAMPLES = (184 * SAMPLES_PER_MS, 16 * SAMPLES_PER_MS)
 """From and to how long before the end only the room is heard: most of the pause."""
 
 _NOISY_DB = 18.0

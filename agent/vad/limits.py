@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from agent.audio.framing import FRAME_SAMPLES
-from agent.audio.pcm import SAMPLE_RATE_HZ
+from agent.audio.pcm import SAMPLE_RATE_HZ, SAMPLES_PER_MS
 from agent.config import VadSettings
 
 _HYSTERESIS = 0.15
@@ -36,7 +36,7 @@ _POST_ROLL_DB = -10.0
 
 def whole_frames(duration_ms: int) -> int:
     """A duration as samples, rounded up to whole frames."""
-    samples = duration_ms * SAMPLE_RATE_HZ // 1000
+    samples = duration_ms * SAMPLES_PER_MS
     return -(-samples // FRAME_SAMPLES) * FRAME_SAMPLES
 
 

@@ -6,9 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from agent.audio.pcm import SAMPLE_RATE_HZ
-
-SAMPLES_PER_MS = SAMPLE_RATE_HZ // 1000
+from agent.audio.pcm import SAMPLES_PER_MS
 
 
 @dataclass

@@ -204,9 +204,11 @@ async def test_a_repeated_transcript_that_differs_fails_instead_of_contradicting
         await anext(pieces)
 
 
-async def test_a_transcript_is_repeated_only_once() -> None:
+@pytest.mark.parametrize("asked", [TRANSCRIPT, ANSWER], ids=["transcript", "answer"])
+async def test_what_had_no_text_yet_is_repeated_only_once(asked: BranchRequest) -> None:
+    """It may be what kills the processes."""
     one = conversation()
-    branch = one.branch(TRANSCRIPT)
+    branch = one.branch(asked)
     for _ in range(2):
         one.attach(Wire())
         one.detach()
@@ -248,16 +250,6 @@ async def test_an_answer_without_text_is_made_again_once_on_the_items_it_was_ask
     one.receive(again.branch, DONE)
     assert [piece async for piece in branch] == [TextDelta("Yes."), DONE]
     assert (await anext(aiter(lost))).reason is FinishReason.CANCELLED  # type: ignore[union-attr]
-
-
-async def test_an_answer_without_text_does_not_kill_a_third_process() -> None:
-    one = conversation()
-    branch = one.branch(ANSWER)
-    for _ in range(2):
-        one.attach(Wire())
-        one.detach()
-    with pytest.raises(EngineUnavailable):
-        await anext(aiter(branch))
 
 
 async def test_an_answer_that_is_to_be_made_again_gives_up_after_its_time() -> None:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from agent.session.commands import (
-    AdoptBranch,
-)
+from agent.session.commands import AdoptBranch
 from tests.helpers.by_hand import FRAME_MS
 from tests.helpers.session import (
     NO_INTERRUPTION,
