@@ -10,7 +10,7 @@ from playwright.async_api import Page, expect
 from pydantic import TypeAdapter
 
 from agent.protocol import server_events
-from tests.helpers.browser import take_picture, take_pictures
+from tests.helpers.browser import resize, take_picture, take_pictures
 from tests.helpers.browser_flow import created, kinds, open_page, send_turn
 from tests.helpers.browser_server import BrowserServer, Event
 
@@ -38,7 +38,7 @@ async def test_what_is_typed_while_there_is_no_connection_waits_for_it(
     await expect(remarks).to_have_text(["Not sent yet: it is sent once the page is connected"] * 2)
     await take_pictures(page, f"flow-waiting-{transport}")
     for width in (320, 960, 320):  # a phone is turned; nobody has scrolled
-        await page.set_viewport_size({"width": width, "height": 600})
+        await resize(page, {"width": width, "height": 600})
         await expect(remarks.last).to_be_in_viewport(ratio=1)
     await server.start()
     again = await server.next_session()

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from axe_playwright_python.async_playwright import Axe
-from playwright.async_api import Browser, ConsoleMessage, Page, async_playwright
+from playwright.async_api import Browser, ConsoleMessage, Page, ViewportSize, async_playwright
 
 ROOT = Path(__file__).parents[2]
 ARTIFACTS = ROOT / "test-artifacts"
@@ -75,12 +75,26 @@ async def take_pictures(page: Page, name: str) -> None:
     size = page.viewport_size
     assert size is not None
     await page.emulate_media(color_scheme="dark", reduced_motion="reduce")
-    await page.set_viewport_size({"width": 320, "height": 600})
+    await resize(page, {"width": 320, "height": 600})
     await take_picture(page, f"{name}-narrow-dark")
     widths = await page.evaluate("[document.documentElement.scrollWidth, innerWidth]")
     assert widths[0] <= widths[1], f"{name}: wider than the screen"
     await page.emulate_media(color_scheme="light", reduced_motion="no-preference")
+    await resize(page, size)
+
+
+async def resize(page: Page, size: ViewportSize) -> None:
+    """Give the page another size, and let it be drawn in that once, as on any real screen."""
     await page.set_viewport_size(size)
+    await page.evaluate(
+        """async ({width}) => {
+            const drawn = (done) => requestAnimationFrame(() => setTimeout(done));
+            const frame = () => new Promise(drawn);
+            do await frame(); while (innerWidth !== width);
+            await frame();
+        }""",
+        size,
+    )
 
 
 async def take_picture(page: Page, name: str) -> None:
