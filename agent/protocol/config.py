@@ -13,6 +13,7 @@ marked so.
 from __future__ import annotations
 
 import difflib
+from collections import deque
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self, TypeVar, get_args
 
@@ -287,7 +288,7 @@ def validate(model: type[Model], value: object, path: str) -> Model:
         location = _public_location(problem["loc"])
         param = ".".join([*([path] if path else []), *location])
         raise InvalidEvent(
-            _sentence(problem, location, model),
+            _sentence(problem, location, model, path),
             code="unknown_parameter" if problem["type"] == "extra_forbidden" else "invalid_value",
             param=param or None,
         ) from error
@@ -303,11 +304,11 @@ def _public_location(location: tuple[int | str, ...]) -> list[str]:
     ]
 
 
-def _sentence(problem: Any, location: list[str], model: type[BaseModel]) -> str:
+def _sentence(problem: Any, location: list[str], model: type[BaseModel], path: str) -> str:
     if problem["type"] == "extra_forbidden":
-        names = _field_names(model)
-        close = difflib.get_close_matches(location[-1], names, n=1)
-        hint = f"; did you mean {close[0]!r}?" if close else ""
+        places = _field_places(model, path)
+        close = difflib.get_close_matches(location[-1], places, n=1)
+        hint = f"; did you mean {places[close[0]]!r}?" if close else ""
         return f"unknown field {location[-1]!r}{hint}"
     message: str = problem["msg"].removeprefix("Value error, ")
     given = problem.get("input")
@@ -317,18 +318,23 @@ def _sentence(problem: Any, location: list[str], model: type[BaseModel]) -> str:
     return message
 
 
-def _field_names(model: type[BaseModel]) -> set[str]:
-    """Names of all fields of a model and of the models inside it."""
-    names: set[str] = set()
-    waiting: list[object] = [model]
+def _field_places(model: type[BaseModel], path: str) -> dict[str, str]:
+    """The dotted path of every field of a model and of the models inside it, by its name.
+
+    Of fields of the same name the one that lies least deep counts.
+    """
+    places: dict[str, str] = {}
+    waiting: deque[tuple[object, str]] = deque([(model, path)])
     while waiting:
-        annotation = waiting.pop()
+        annotation, at = waiting.popleft()
         if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-            names.update(annotation.model_fields)
-            waiting.extend(field.annotation for field in annotation.model_fields.values())
+            for name, field in annotation.model_fields.items():
+                place = f"{at}.{name}" if at else name
+                places.setdefault(name, place)
+                waiting.append((field.annotation, place))
         else:
-            waiting.extend(get_args(annotation))
-    return names
+            waiting.extend((part, at) for part in get_args(annotation))
+    return places
 
 
 def merge(current: Mapping[str, Any], patch: Mapping[str, object]) -> dict[str, Any]:

@@ -3,8 +3,9 @@
     96 ms that may be speech    text waits a moment (`suspicion.py`)
     after 160 ms of speech      further text is withheld
     the speaker is quiet        a backchannel ("mhm", "yes"): the answer goes on with what was
-                                withheld; other words: it is cancelled; when nothing is known of
-                                them, it goes on after half a second
+                                withheld once the turn is over, or after half a second; other
+                                words: it is cancelled; when nothing is known of them, it goes on
+                                after half a second
     after 500 ms of speech      cancelled, unless the words so far are a backchannel, or on
                                 their way
     after 1000 ms of speech     cancelled, whatever the words are
@@ -35,7 +36,8 @@ WORDS_AGAIN_AFTER_MS = 250
 SHORTEST_WORD_MS = 96
 # As much as a backchannel has, and a few words by which anything else is told from it.
 WORDS_MAX_TOKENS = 16
-# Without words a speaker who pauses for so long was not interrupting.
+# A speaker who pauses for so long, and has said nothing, was not interrupting. A backchannel waits
+# as long: a short word before a short pause ("eight, the press yard") may be heard as one.
 QUIET_S = 0.5
 # An answer is not withheld any longer for words that take longer than this.
 WORDS_WAIT_S = 1.5
@@ -129,9 +131,10 @@ class Overlap:
             return Verdict.CANCEL
         if self.is_quiet and words is Words.OTHER:
             return Verdict.CANCEL
-        if self.is_quiet and words is Words.BACKCHANNEL:
+        is_quiet_for_long = self.quiet_until is not None and now >= self.quiet_until
+        if words is Words.BACKCHANNEL and (is_quiet_for_long or self.turn is not None):
             return Verdict.GO_ON
-        if self.quiet_until is not None and now >= self.quiet_until and words is Words.UNKNOWN:
+        if words is Words.UNKNOWN and is_quiet_for_long:
             return Verdict.GO_ON
         if self.speech_ms >= limits.withhold_after_ms:
             return Verdict.WITHHOLD

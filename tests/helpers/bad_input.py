@@ -195,6 +195,13 @@ BAD_MESSAGES = [
         "8000",
     ),
     Bad(
+        "turn detection where the beta protocol has it",
+        _update(turn_detection={"type": "server_vad"}),
+        "session.turn_detection",
+        "unknown_parameter",
+        "session.audio.input.turn_detection",
+    ),
+    Bad(
         "format of the beta protocol",
         _update(input_audio_format="pcm16"),
         "session.input_audio_format",

@@ -228,7 +228,11 @@ def test_the_longest_session_ends_with_all_that_was_said() -> None:
     [
         (update(output={"language": "Klingonisch"}), "session.audio.output.language", "unknown"),
         (update(output={"language": "Spannish"}), "session.audio.output.language", "'es'"),
-        (update(output={"langauge": "es"}), "session.audio.output.langauge", "'language'"),
+        (
+            update(output={"langauge": "es"}),
+            "session.audio.output.langauge",
+            "'session.audio.output.language'",
+        ),
         (
             update(input={"transcription": {"model": "x", "language": "Germn"}}),
             "session.audio.input.transcription.language",
