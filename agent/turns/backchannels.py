@@ -1,7 +1,7 @@
 """Words that mean "go on": said over an answer they neither stop it nor ask for another.
 
 Short lists for the languages that are spoken most to this server; of an unknown language all
-of them count. Hums are the same everywhere. What a recogniser writes for a sound that is no
+of them count. Hums and laughter are the same everywhere. What a recogniser writes for a sound that is no
 speech, such as `(coughs)` or nothing at all, is a backchannel too.
 """
 
@@ -13,7 +13,10 @@ import unicodedata
 MOST_WORDS = 5
 """More words than that are a turn, whatever they are."""
 
-_HUM = re.compile(r"(m+h+m+|h*m+|m+h+|(u+h+)+|h+u+h+|a+h+a*|o+h+o*|e+h+m*|ä+h*m*|e+u+h+|hein)")
+_HUM = re.compile(
+    r"(m+h+m+|h*m+|m+h+|(u+h+)+|h+u+h+|a+h+a*|o+h+o*|e+h+m*|ä+h*m*|e+u+h+|hein"
+    r"|a?(ha)+h?|(he){2,}h?|(ja){3,})"
+)
 # Recognisers write sounds that are no speech as (coughs), [laughter], *sighs* or ♪.
 _ASIDE = re.compile(r"\([^)]*\)|\[[^\]]*\]|\*[^*]*\*")
 

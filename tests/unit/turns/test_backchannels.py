@@ -13,6 +13,7 @@ from agent.turns.backchannels import PHRASES, is_backchannel
         *("", " ", "...", "♪♪", "(coughs)", "[laughter]", "*sigh*"),
         *("1.0.1.1.1.1.1.", "o o o o o o o", "you", "I"),
         *("Mhm.", "Mm-hmm", "Hmm", "Uh-huh.", "uh huh", "Ah!", "Aha.", "Oh.", "mmm"),
+        *("Haha.", "Ha ha!", "Hehe", "ahaha", "Jajaja"),
         *("Yes.", "Yes, yes.", "Yeah, right.", "OK, got it.", "Thank you.", "I see."),
         *("Ja, genau.", "Ach so.", "Alles klar!", "Ja ja ja"),
         *("Oui, oui.", "D'accord.", "C'est ça.", "Tout à fait", "Voilà"),
@@ -26,7 +27,7 @@ def test_backchannels(said):
 @pytest.mark.parametrize(
     "said",
     [
-        *("Stop.", "No.", "Wait a moment", "What?", "Yes, but why?", "Okay stop", "Hm, no"),
+        *("He", "Stop.", "No.", "Wait a moment", "What?", "Yes, but why?", "Okay stop", "Hm, no"),
         *("yes yes yes yes yes yes", "I want", "Hello?", "112"),
         *("Nein.", "Warte mal", "Halt!", "Non, attends", "Espera", "Pero", "Was?"),
     ],
