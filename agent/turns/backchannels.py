@@ -1,8 +1,8 @@
 """Words that mean "go on": said over an answer they neither stop it nor ask for another.
 
 Short lists for the languages that are spoken most to this server; of an unknown language all
-of them count. Hums and laughter are the same everywhere. What a recogniser writes for a sound that is no
-speech, such as `(coughs)` or nothing at all, is a backchannel too.
+of them count. Hums and laughter are the same everywhere. What a recogniser writes for a sound
+that is no speech, such as `(coughs)` or nothing at all, is a backchannel too.
 """
 
 from __future__ import annotations
