@@ -167,6 +167,10 @@ class Responses:
         response = self._by_branch.get(event.branch_id)
         if response is None:
             return None
+        is_early = response.began_at is not None
+        if is_early and isinstance(event, BranchFailed) and response.item_id is None:
+            self._begin_again(response)
+            return None
         if response.withheld is not None:
             response.withheld.append(event)
             return None
@@ -181,9 +185,6 @@ class Responses:
                 response.stages_ms = event.stages_ms
                 self._finish_completed(response, complete=complete)
             case BranchFailed(code=code, message=message):
-                if response.began_at is not None and response.item_id is None:
-                    self._begin_again(response)
-                    return None
                 self._finish_failed(response, code, message)
         return response
 
@@ -262,10 +263,15 @@ class Responses:
         )
 
     def _begin_again(self, response: Response) -> None:
-        """An early answer failed, or there was no time for it, before anything was sent."""
+        """An early answer failed, or there was no time for it, before anything was sent.
+
+        What was withheld of it is thrown away: nobody has seen it.
+        """
         self._outbox.put(DropBranch(response.branch_id))
         del self._by_branch[response.branch_id]
         response.branch_id, response.began_at = self._new_id("branch"), None
+        if response.withheld is not None:
+            response.withheld = []
         self._by_branch[response.branch_id] = response
         self._start_branch(response)
 

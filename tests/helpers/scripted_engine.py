@@ -12,10 +12,11 @@ has finished with the probability `n / 1000`. What it answers depends on the las
     fail              one piece, then an `EngineError`
     pid               the number of the process
 
-Options (all may be left out): `gate`: a file that commits wait for; `crash_while`: a file
-while which exists the process kills itself when it starts; `cannot_start`: the message of
-an `EngineError` at the start; `deadly`: a word that kills the process when it is recognised;
-`import_s`: how long the process is deaf and dumb before its engine is there.
+Options (all may be left out): `gate`: a file that commits wait for; `answer_gate`: one that
+answers wait for; `crash_while`: a file while which exists the process kills itself when it
+starts; `cannot_start`: the message of an `EngineError` at the start; `deadly`: a word that kills
+the process when it is recognised; `import_s`: how long the process is deaf and dumb before its
+engine is there.
 """
 
 from __future__ import annotations
@@ -148,8 +149,8 @@ class ScriptedConversation(Conversation):
         await self._gate()
         return Committed(Usage(audio_tokens=len(words)), words)
 
-    async def _gate(self) -> None:
-        while (gate := self._options.get("gate")) and not exists(gate):  # noqa: ASYNC110
+    async def _gate(self, name: str = "gate") -> None:
+        while (gate := self._options.get(name)) and not exists(gate):  # noqa: ASYNC110
             await asyncio.sleep(_POLL_S)
 
     def branch(self, request: BranchRequest) -> Branch:
@@ -210,6 +211,7 @@ class ScriptedConversation(Conversation):
 
     async def _answer(self, stream: BranchStream, items: Sequence[Item]) -> None:
         asked = [self._text(item) for item in items if item.role is Role.USER]
+        await self._gate("answer_gate")
         try:
             async for text in self._script(asked[-1] if asked else "say nothing", items):
                 spent = Usage(text_tokens=1, output_tokens=len(stream.text) + len(text))

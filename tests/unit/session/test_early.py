@@ -169,6 +169,27 @@ def test_one_that_fails_after_the_turn_is_begun_again_unless_text_was_sent():
     assert only(driver.fail(), "response.done")["response"]["status"] == "failed"
 
 
+@pytest.mark.parametrize("held_first", [False, True])
+def test_one_that_fails_while_its_text_waits_is_begun_again_without_that_text(held_first):
+    """Nobody has seen any of it; a machine that stands still may well lose its engine, too."""
+    driver = paused()
+    if held_first:
+        driver.hold()
+        driver.text("Half")
+        driver.silence(320)
+    else:
+        driver.silence(320)
+        driver.hold()
+        driver.text("Half")
+    assert driver.fail() == []
+    again = driver.branches()[-1]
+    assert not again.include_open
+    assert driver.text("Whole.", again) + driver.end(again) == []
+    sent = driver.hold(held=False)
+    assert only(sent, "response.output_text.done")["text"] == "Whole."
+    assert only(sent, "response.done")["response"]["status"] == "completed"
+
+
 @pytest.mark.parametrize(
     "detection", [{"create_response": False}, {"silence_duration_ms": 100}], ids=str
 )
