@@ -10,15 +10,12 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 import pytest_asyncio
-from playwright.async_api import Browser, Page, expect
+from playwright.async_api import Browser, Page
 
 from tests.helpers.browser import chromium, collect_complaints
 from tests.helpers.browser_server import BrowserServer, browser_server
 from tests.helpers.server import RunningServer, running_server
 from tests.helpers.speech import Recording, recording
-
-# Not how fast it must be: how long to wait on a machine that is busy with something else.
-expect.set_options(timeout=15_000)
 
 
 @pytest.fixture(scope="session")

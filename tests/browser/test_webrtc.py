@@ -13,6 +13,7 @@ from agent.audio.rtp import RtpPacket
 from agent.gateway import audio_path
 from tests.helpers.browser import chromium
 from tests.helpers.gateway import gateway
+from tests.helpers.patience import PATIENCE_S
 from tests.helpers.speech import recording
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.asyncio(loop_scope="session")]
@@ -52,7 +53,7 @@ async def test_loss_brings_a_copy_of_each_packet_in_the_next_one(
         page = await browser.new_page()
         await page.goto(running.url)
         await page.evaluate(CALL)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE_S):
             await copies.wait()
 
 
@@ -74,7 +75,7 @@ async def test_the_page_uses_the_ice_servers_of_the_settings() -> None:
         page = await browser.new_page()
         await page.add_init_script(KEEP_CONFIGURATION)
         await page.goto(f"{running.url}/?transport=webrtc")
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_S):
             while (configured := await page.evaluate("window.configured")) is None:  # noqa: ASYNC110
                 await asyncio.sleep(0.05)
         (used,) = configured["iceServers"]

@@ -60,7 +60,7 @@ async def test_two_spoken_turns_and_an_interruption_over_webrtc(
         complaints = collect_complaints(page)
         await page.goto(f"{front_end.url}/agents_sdk_page.html")
         await page.get_by_role("button", name="Start talking").click()
-        await expect(page.get_by_role("status")).to_have_text("Listening", timeout=15_000)
+        await expect(page.get_by_role("status")).to_have_text("Listening")
 
         first, second = sentences
         await _until_answered(page, [first.text])

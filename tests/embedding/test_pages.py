@@ -70,7 +70,7 @@ async def test_a_page_that_speaks_tells_the_server_how_far_it_got(
         await page.add_init_script(STAND_IN_VOICE)
         await page.goto(f"{front_end.url}/speaking.html")
         await page.get_by_role("button", name="Start talking").click()
-        await expect(page.get_by_role("status")).to_have_text("Listening", timeout=15_000)
+        await expect(page.get_by_role("status")).to_have_text("Listening")
 
         cut = page.locator(".guide:has(.unsaid)")
         await expect(cut).to_have_count(1, timeout=TURN_TIMEOUT_MS)

@@ -9,7 +9,16 @@ from pathlib import Path
 
 import pytest
 from axe_playwright_python.async_playwright import Axe
-from playwright.async_api import Browser, ConsoleMessage, Page, ViewportSize, async_playwright
+from playwright.async_api import (
+    Browser,
+    ConsoleMessage,
+    Page,
+    ViewportSize,
+    async_playwright,
+    expect,
+)
+
+from tests.helpers.patience import PATIENCE_S
 
 ROOT = Path(__file__).parents[2]
 ARTIFACTS = ROOT / "test-artifacts"
@@ -24,6 +33,8 @@ _FLAGS = (
 )  # fmt: skip
 
 _being_checked: set[Page] = set()
+
+expect.set_options(timeout=PATIENCE_S * 1000)
 
 
 def find_chromium() -> str:

@@ -34,10 +34,10 @@ from agent.metrics import Metrics
 from agent.protocol import server_events
 from agent.protocol.config import TranscriptionConfig, merge
 from agent.protocol.translation import TranslationConfig
+from tests.helpers.patience import PATIENCE_S
 
 Event = dict[str, Any]
 
-WAIT_S = 15.0
 _SESSION: Event = {"type": "realtime", "model": "scripted", "output_modalities": ["text"]}
 _STANDARD_EVENT: TypeAdapter[object] = TypeAdapter(RealtimeServerEvent)
 _TRANSLATION_EVENT: TypeAdapter[object] = TypeAdapter(RealtimeTranslationServerEvent)
@@ -110,7 +110,7 @@ class BrowserSession:
         await self._until(lambda: len(self.audio) >= count)
 
     async def _until(self, happened: Callable[[], bool]) -> None:
-        async with asyncio.timeout(WAIT_S), self._changed:
+        async with asyncio.timeout(PATIENCE_S), self._changed:
             await self._changed.wait_for(happened)
 
     async def run(self) -> None:
@@ -226,13 +226,13 @@ class BrowserServer:
         await self._task
         self._server = None
 
-    async def next_session(self, within_s: float = WAIT_S) -> BrowserSession:
+    async def next_session(self, within_s: float = PATIENCE_S) -> BrowserSession:
         """The page's next connection, once it is set up."""
         session = await self.next_connection(within_s)
         await session.until_event("session.update")
         return session
 
-    async def next_connection(self, within_s: float = WAIT_S) -> BrowserSession:
+    async def next_connection(self, within_s: float = PATIENCE_S) -> BrowserSession:
         """The page's next connection, which it may not be able to use."""
         async with asyncio.timeout(within_s):
             return await self._sessions.get()

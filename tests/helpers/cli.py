@@ -9,6 +9,8 @@ import sys
 from dataclasses import dataclass
 from typing import Any
 
+from tests.helpers.patience import PATIENCE_S
+
 
 @dataclass
 class Done:
@@ -40,7 +42,7 @@ async def start(*arguments: object) -> asyncio.subprocess.Process:
     )
 
 
-async def run(*arguments: object, timeout_s: float = 30) -> Done:
+async def run(*arguments: object, timeout_s: float = PATIENCE_S) -> Done:
     """Run a command to its end."""
     process = await start(*arguments)
     stdout, stderr = await asyncio.wait_for(process.communicate(), timeout_s)

@@ -33,6 +33,7 @@ from agent.gateway.tls import load_tls
 from agent.gateway.transport import CLOSE_GOING_AWAY, Transport, TransportClosed
 from agent.logs import configure_logging
 from agent.metrics import Metrics
+from tests.helpers.patience import PATIENCE_S
 
 
 class IdleEngine:
@@ -142,7 +143,7 @@ class RunningGateway:
 
     async def until_said(self, part: str) -> str:
         """Wait for a line that holds `part`."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_S):
             while True:
                 for line in self.said:
                     if part in line:
@@ -174,7 +175,7 @@ async def gateway(*, loading: bool = False, **settings: Any) -> AsyncIterator[Ru
     finally:
         if not running.serving.done():
             signal.raise_signal(signal.SIGTERM)
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(PATIENCE_S):
                 await running.serving
 
 
@@ -198,7 +199,7 @@ class NotRefused(AssertionError):
 
 async def event(client: ClientConnection) -> dict[str, Any]:
     """The next event that comes."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE_S):
         parsed: dict[str, Any] = json.loads(await client.recv())
     return parsed
 
@@ -225,7 +226,7 @@ def metric(running: RunningGateway, name: str, **labels: str) -> float:
 
 async def until_metric(running: RunningGateway, value: float, name: str, **labels: str) -> None:
     """Wait until that is counted."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE_S):
         while True:
             if metric(running, name, **labels) == value:
                 return

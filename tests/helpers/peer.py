@@ -24,6 +24,7 @@ from aiortc.mediastreams import MediaStreamTrack
 from av import AudioFrame, Packet
 
 from tests.helpers.opus import RATE_HZ, encoded
+from tests.helpers.patience import PATIENCE_S
 
 FRAME_SAMPLES = 960
 
@@ -232,7 +233,7 @@ class Peer:
         """Send one event."""
         self.channel.send(json.dumps(event))
 
-    async def event(self, kind: str, *, after: int = 0, within_s: float = 60.0) -> Event:
+    async def event(self, kind: str, *, after: int = 0, within_s: float = PATIENCE_S) -> Event:
         """The first event of that type from index `after` on."""
 
         def found() -> Event | None:
@@ -240,7 +241,7 @@ class Peer:
 
         return await self._until(found, within_s)
 
-    async def closed(self, within_s: float = 10.0) -> None:
+    async def closed(self, within_s: float = PATIENCE_S) -> None:
         """Wait until the server has closed the connection."""
         async with asyncio.timeout(within_s):
             while self.connection.connectionState != "closed":  # noqa: ASYNC110  # a wait for a word
@@ -289,7 +290,7 @@ async def peer(
     one = Peer(microphone, configuration)
     try:
         await one.call(url, session, kind, key)
-        await one.event("session.created", within_s=15)
+        await one.event("session.created")
         yield one
     finally:
         await one.connection.close()

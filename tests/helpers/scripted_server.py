@@ -22,6 +22,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 
 from agent.protocol import server_events
+from tests.helpers.patience import PATIENCE_S
 
 Event = dict[str, Any]
 
@@ -81,7 +82,7 @@ class ScriptedServer:
         await self._until(lambda: len(self.audio) >= milliseconds * _BYTES_PER_MS)
 
     async def _until(self, met: Callable[[], bool]) -> None:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE_S):
             while not met():
                 self._changed.clear()
                 await self._changed.wait()

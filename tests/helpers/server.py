@@ -15,6 +15,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+from tests.helpers.patience import PATIENCE_S
+
 START_TIMEOUT_S = 300
 STOP_TIMEOUT_S = 30
 
@@ -52,7 +54,7 @@ class RunningServer:
 
     def get(self, path: str) -> str:
         """The body of a page."""
-        with urllib.request.urlopen(self.url + path, timeout=10) as answer:
+        with urllib.request.urlopen(self.url + path, timeout=PATIENCE_S) as answer:
             return answer.read().decode()
 
     def metric(self, name: str) -> float:

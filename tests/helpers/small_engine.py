@@ -21,8 +21,8 @@ from agent.engine.small.recogniser import Heard
 from agent.engine.small.recognition import RecognitionQueue
 from agent.errors import EngineError
 from tests.helpers import engines
+from tests.helpers.patience import PATIENCE_S
 
-PATIENCE_S = 10
 ANSWER = BranchRequest(BranchKind.ANSWER)
 SETTINGS = ConversationSettings("Be brief.")
 Opener = Callable[..., SmallConversation]

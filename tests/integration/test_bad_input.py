@@ -12,6 +12,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
 from tests.helpers.bad_input import BAD_MESSAGES, Bad
+from tests.helpers.patience import PATIENCE_S
 from tests.helpers.server import RunningServer
 from tests.helpers.speech import recording, spoken_pieces
 
@@ -28,7 +29,7 @@ BEYOND_EVENTS = [
 
 async def until(client: ClientConnection, kind: str) -> dict[str, Any]:
     """The next event of a kind; no error may come before it."""
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(PATIENCE_S):
         while True:
             event = json.loads(await client.recv())
             if event["type"] == kind:
@@ -76,7 +77,7 @@ async def test_every_bad_message_gets_its_error_and_nobody_is_harmed(
 
 async def told(client: ClientConnection) -> dict[str, Any]:
     """The next event, which must be an error."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE_S):
         event = json.loads(await client.recv())
     assert event["type"] == "error", event
     return event
@@ -132,7 +133,7 @@ async def test_a_client_may_leave_in_the_middle_of_anything(
         else:
             client.transport.abort()
         await type_and_be_answered(bystander)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_S):
             while small_server.metric("voice_agent_sessions_open") > 1:  # noqa: ASYNC110
                 await asyncio.sleep(0.05)
     assert not [line for line in small_server.logs if line["level"] in {"error", "critical"}]

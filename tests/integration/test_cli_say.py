@@ -13,6 +13,7 @@ import pytest
 
 from agent.protocol import server_events
 from tests.helpers.cli import run, start
+from tests.helpers.patience import PATIENCE_S
 from tests.helpers.scripted_server import ScriptedServer, answer, scripted_server, spoken_turn
 
 RATE_HZ = 16_000
@@ -157,7 +158,7 @@ async def test_a_server_that_goes_away(server: ScriptedServer, tone: Path) -> No
     process = await start("say", "--gap-s", 30, "--url", server.url, tone)
     await server.until_audio()
     await server.connections[0].close(1001)
-    _, stderr = await asyncio.wait_for(process.communicate(), 10)
+    _, stderr = await asyncio.wait_for(process.communicate(), PATIENCE_S)
     assert process.returncode == 1
     assert stderr.decode() == "voice-agent: The server is shutting down.\n"
 
@@ -166,7 +167,7 @@ async def test_ctrl_c_leaves_cleanly(server: ScriptedServer, tone: Path) -> None
     process = await start("say", "--gap-s", 30, "--url", server.url, tone)
     await server.until_audio()
     process.send_signal(signal.SIGINT)
-    stdout, stderr = await asyncio.wait_for(process.communicate(), 10)
+    stdout, stderr = await asyncio.wait_for(process.communicate(), PATIENCE_S)
     assert process.returncode == 130
     assert (stdout, stderr) == (b"", b"")
     await server.connections[0].wait_closed()

@@ -27,6 +27,7 @@ from agent.errors import (
     VoiceAgentError,
 )
 from agent.protocol import server_events
+from tests.helpers.patience import PATIENCE_S
 from tests.helpers.scripted_server import (
     Refusal,
     ScriptedServer,
@@ -191,7 +192,7 @@ async def test_events_arrive_in_order_and_the_settings_follow(server: ScriptedSe
 async def test_sending_goes_on_while_nobody_iterates(server: ScriptedServer) -> None:
     flood = [server_events.text_delta("resp_1", "item_1", "x" * 1000)] * 2000
     server.after_audio(40, *flood)
-    async with asyncio.timeout(10), connect(server.url) as session:
+    async with asyncio.timeout(PATIENCE_S), connect(server.url) as session:
         for _ in range(500):
             await session.send_audio(bytes(40 * 48))
         await session.update_session()
@@ -385,7 +386,7 @@ async def test_the_robot_of_the_documentation(server: ScriptedServer) -> None:
     voice = SimpleNamespace(stop=lambda: spoken.append("<stop>"), say=spoken.append)
     server.after_audio(200, *user_turn("item_1", start_ms=0, end_ms=90), *answer("r", "Hi ", "you"))
     robot = asyncio.create_task(names["converse"](server.url, microphone(), voice))
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE_S):
         # Closing normally lets what was sent before arrive, and ends the iteration.
         await server.until_audio(300)
         await server.connections[0].close()

@@ -22,6 +22,7 @@ from agent.gateway.transport import TransportClosed
 from agent.metrics import Metrics
 from agent.vad.hub import VadHub
 from agent.vad.scorers import make_scorer
+from tests.helpers.patience import PATIENCE_S
 from tests.helpers.scripted_engine import ScriptedConversation, ScriptedEngine
 
 PIECE_SAMPLES = 960  # 40 ms at 24 kHz
@@ -97,7 +98,7 @@ class MemoryTransport:
         self.incoming.put_nowait(json.dumps(event))
 
     async def until(self, kind: str) -> dict[str, Any]:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_S):
             while True:
                 event = await self.sent.get()
                 assert event["type"] != "error", event
@@ -194,7 +195,7 @@ async def test_a_transcription_session_shows_words_and_leaves_nothing_in_the_eng
             # Two passes and the silence that ends the turn; passes are spaced by new speech.
             transport.speak(np.concatenate([buzz(2.5), np.zeros(24_000, np.float32)]))
             shown = ""
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(PATIENCE_S):
                 while True:
                     event = await transport.sent.get()
                     kinds.append(event["type"].rpartition(".")[2])
@@ -339,7 +340,7 @@ async def test_a_translation_is_heard_to_the_last_sample_and_closed(in_events: b
         translation = await transport.until("session.output_transcript.delta")
         assert translation["delta"] == f"{source['delta']} in de"
         await transport.until("session.closed")
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_S):
             while transport.closed_with is None:  # noqa: ASYNC110  # it is only a number
                 await asyncio.sleep(0.01)
         assert transport.closed_with == 1000

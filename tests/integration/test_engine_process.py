@@ -26,11 +26,11 @@ from agent.engine.contract import Branch, Conversation, ConversationSettings
 from agent.engine.supervisor import EngineState, EngineSupervisor
 from agent.errors import ClipTooLong, EngineError, EngineFailed, EngineUnavailable
 from tests.helpers.engines import read, started, user
+from tests.helpers.patience import PATIENCE_S
 from tests.helpers.scripted_engine import FACTORY, INFO, spoken
 
 ROOT = Path(__file__).resolve().parents[2]
 ANSWER = BranchRequest(BranchKind.ANSWER)
-PATIENCE_S = 30
 
 
 def supervisor(options: dict[str, object] | None = None, **settings: Any) -> EngineSupervisor:

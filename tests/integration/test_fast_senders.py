@@ -23,6 +23,7 @@ from agent.gateway.services import Services
 from agent.metrics import Metrics
 from agent.vad.hub import VadHub
 from agent.vad.scorers import make_scorer
+from tests.helpers.patience import PATIENCE_S
 from tests.helpers.scripted_engine import ScriptedEngine
 
 PINGS_S = 0.05
@@ -42,13 +43,13 @@ async def translating(gate: Path, **limits: Any) -> AsyncIterator[ClientConnecti
     ready = asyncio.Event()
     serving = asyncio.create_task(server.serve(app, listener, lambda _: ready.set()))
     try:
-        await asyncio.wait_for(ready.wait(), 30)
+        await asyncio.wait_for(ready.wait(), PATIENCE_S)
         async with connect(url, ping_interval=None) as client:
             assert json.loads(await client.recv())["type"] == "session.created"
             yield client
     finally:
         signal.raise_signal(signal.SIGTERM)
-        await asyncio.wait_for(serving, 30)
+        await asyncio.wait_for(serving, PATIENCE_S)
         await hub.close()
 
 
@@ -70,7 +71,7 @@ async def send(client: ClientConnection) -> None:
 async def phrases_until_closed(client: ClientConnection) -> int:
     """How many were translated before the session ended as it should."""
     words = 0
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(PATIENCE_S):
         while (event := json.loads(await client.recv()))["type"] != "session.closed":
             assert event["type"] == "session.output_transcript.delta", event
             words += len(event["delta"].split(" in en")) - 1
@@ -85,7 +86,7 @@ async def test_pings_behind_a_flood_of_audio_are_answered_while_nothing_is_trans
     monkeypatch.setattr(inbox, "SLOW_BYTES_PER_S", 20_000_000)
     async with translating(tmp_path / "gate") as client:
         sending = asyncio.create_task(send(client))
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(PATIENCE_S):
             await sending
             await (await client.ping())
         (tmp_path / "gate").touch()

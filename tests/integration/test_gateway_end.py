@@ -18,6 +18,7 @@ from websockets.asyncio.client import connect
 from agent.errors import ConfigError
 from agent.gateway.server import bind, page_address
 from tests.helpers.gateway import NotRefused, event, gateway, metric, refused
+from tests.helpers.patience import PATIENCE_S
 
 ROOT = Path(__file__).parents[2]
 
@@ -34,7 +35,7 @@ async def test_a_shutdown_closes_sessions_with_going_away():
 
 def test_who_stops_reading_the_logs_can_still_stop_the_server(unread: subprocess.Popen[str]):
     unread.send_signal(signal.SIGTERM)
-    assert unread.wait(30) == 0
+    assert unread.wait(PATIENCE_S) == 0
 
 
 async def test_a_session_that_ignores_the_shutdown_is_ended():
@@ -90,7 +91,7 @@ def unread() -> Iterator[subprocess.Popen[str]]:
 async def _until_ready(program: asyncio.subprocess.Process) -> str:
     """Read the program's output up to its address; give the realtime endpoint."""
     assert program.stdout is not None
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE_S):
         async for line in program.stdout:
             if b"Open http" in line:
                 return line.decode().split()[1].replace("http", "ws", 1) + "v1/realtime"
@@ -104,7 +105,7 @@ async def test_a_signal_ends_the_program_cleanly(program, number):
         program.send_signal(number)
         await client.wait_closed()
         assert client.close_code == 1001
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE_S):
         _, stderr = await program.communicate()
     assert program.returncode == 0
     logged = [json.loads(line) for line in stderr.splitlines()]
@@ -129,7 +130,7 @@ async def test_a_second_signal_does_not_wait_for_the_grace_time(program):
                 break
         assert error["code"] == "shutting_down"
         program.send_signal(signal.SIGINT)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_S):
             await program.communicate()
     assert program.returncode == 0
 

@@ -14,6 +14,7 @@ from websockets.exceptions import ConnectionClosed
 from agent.gateway import websocket, wire
 from tests.helpers.certificate import make_certificate
 from tests.helpers.gateway import RunningGateway, event, gateway, get, until_metric
+from tests.helpers.patience import PATIENCE_S
 
 
 @pytest.fixture
@@ -143,7 +144,7 @@ async def test_a_client_that_answers_no_ping_is_lost(monkeypatch):
 async def test_what_is_no_websocket_ends_only_its_connection(running, nonsense):
     reader, writer = await _raw_session(running)
     writer.write(nonsense)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE_S):
         await reader.read()
     writer.close()
     assert (await get(running, "/readyz")).status_code == 200

@@ -31,6 +31,7 @@ from agent.gateway.wire import WebSocketWire
 from agent.metrics import Metrics
 from agent.vad.hub import VadHub
 from agent.vad.scorers import Probabilities, Scorer
+from tests.helpers.patience import PATIENCE_S
 from tests.helpers.peer import Peer
 from tests.helpers.scripted_engine import ScriptedConversation, ScriptedEngine, done
 from tests.integration.test_driver import MemoryTransport, typed
@@ -52,7 +53,7 @@ class GatedScorer(Scorer[None]):
 
     def score(self, states: Any, frames: Samples) -> Probabilities:
         del states
-        assert self.gate.wait(10)
+        assert self.gate.wait(PATIENCE_S)
         return (np.abs(frames).mean(axis=1) > 0.1).astype(np.float32)
 
 
@@ -275,17 +276,17 @@ async def test_a_data_channel_says_when_all_is_written_and_what_is_unread() -> N
         await transport.send({"type": "early"})  # before there is a channel
         assert not transport.is_clear
         await client.connection.setRemoteDescription(RTCSessionDescription(answer, "answer"))
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_S):
             await written.wait()
         assert transport.is_clear
         written.clear()
         for _ in range(100):
             await transport.send({"type": "many", "text": "x" * 1_000})
         assert not transport.is_clear
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_S):
             await written.wait()
         assert transport.is_clear
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_S):
             while transport.has_unread:
                 await transport.receive()
         # It lies in the socket until the loop gets to it.

@@ -14,6 +14,7 @@ from agent.commands.server_address import ServerAddress
 from agent.commands.talk import TalkOptions, talk
 from agent.errors import ConnectionFailed
 from tests.helpers.fake_sounddevice import BUILT_IN, SoundDevice
+from tests.helpers.patience import PATIENCE_S
 from tests.helpers.scripted_server import ScriptedServer, scripted_server, spoken_turn
 
 TURN = spoken_turn(
@@ -44,7 +45,7 @@ async def test_a_conversation_until_it_is_interrupted(
         talk(ServerAddress(server.url, None), options, Console(file=screen, width=80))
     )
     await server.until_received("session.update")
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE_S):
         while "latency" not in screen.getvalue():
             await sounddevice.streams[0].record(0.1)
     talking.cancel()

@@ -9,6 +9,7 @@ import pytest
 from openai import AsyncOpenAI
 
 from agent.client import connect
+from tests.helpers.patience import PATIENCE_S
 from tests.helpers.server import RunningServer
 from tests.helpers.speech import PIECE_S, recording, spoken_pieces
 from tests.helpers.wer import word_errors
@@ -16,7 +17,6 @@ from tests.helpers.wer import word_errors
 pytestmark = [pytest.mark.models, pytest.mark.slow]
 
 TRANSCRIPTION = "conversation.item.input_audio_transcription."
-PATIENCE_S = 60
 
 
 async def speak(connection, samples) -> None:

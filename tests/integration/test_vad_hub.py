@@ -17,6 +17,7 @@ from agent.errors import InvalidEvent, LocalError
 from agent.vad import hub as hub_module
 from agent.vad.hub import FRAMES_PER_CALL, VadHub, VadStream
 from agent.vad.scorers import Probabilities, Scorer, powers
+from tests.helpers.patience import PATIENCE_S
 
 PCM16_24K = AudioFormat(Encoding.PCM16, 24_000)
 PCM16_16K = AudioFormat(Encoding.PCM16, 16_000)
@@ -54,7 +55,7 @@ class RecordingScorer(Scorer[State]):
 
     def score(self, states: Sequence[State], frames: Samples) -> Probabilities:
         self.asked.set()
-        assert self.may_go_on.wait(10)
+        assert self.may_go_on.wait(PATIENCE_S)
         assert frames.shape == (len(states), FRAME_SAMPLES)
         assert len({id(state) for state in states}) == len(states)
         if self.fails:
@@ -237,7 +238,7 @@ async def test_a_cancelled_call_is_dropped() -> None:
         other = asyncio.ensure_future(
             hub.score(hub.open_stream(), AudioIntake(PCM16_24K), audio(0.1))
         )
-        await asyncio.to_thread(scorer.asked.wait, 10)
+        await asyncio.to_thread(scorer.asked.wait, PATIENCE_S)
         given_up.cancel()
         scorer.may_go_on.set()
         _, scores = await other
@@ -251,7 +252,7 @@ async def test_what_a_closed_stream_waits_for_fails() -> None:
         stream, intake = hub.open_stream(), AudioIntake(PCM16_24K)
         scorer.may_go_on.clear()
         call = asyncio.ensure_future(hub.score(stream, intake, audio(60)))
-        await asyncio.to_thread(scorer.asked.wait, 10)
+        await asyncio.to_thread(scorer.asked.wait, PATIENCE_S)
         hub.close_stream(stream)
         hub.close_stream(stream)
         with pytest.raises(LocalError, match="closed"):
@@ -265,7 +266,7 @@ async def test_close_fails_what_waits_and_frees_the_thread() -> None:
         scorer.may_go_on.clear()
         stream: VadStream = hub.open_stream()
         waiting = asyncio.ensure_future(hub.score(stream, AudioIntake(PCM16_24K), audio(60)))
-        await asyncio.to_thread(scorer.asked.wait, 10)
+        await asyncio.to_thread(scorer.asked.wait, PATIENCE_S)
         closing = asyncio.ensure_future(hub.close())
         await asyncio.sleep(0)
         scorer.may_go_on.set()
@@ -284,7 +285,7 @@ async def test_close_waits_for_the_call_in_progress_and_hands_out_what_is_done()
         last = asyncio.ensure_future(
             hub.score(hub.open_stream(), AudioIntake(PCM16_24K), audio(0.1))
         )
-        await asyncio.to_thread(scorer.asked.wait, 10)
+        await asyncio.to_thread(scorer.asked.wait, PATIENCE_S)
         closing = asyncio.ensure_future(hub.close())
         await asyncio.sleep(0)
         scorer.may_go_on.set()

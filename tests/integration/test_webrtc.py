@@ -10,6 +10,7 @@ import httpx2
 import pytest
 from openai import AsyncOpenAI
 
+from tests.helpers.patience import PATIENCE_S
 from tests.helpers.peer import OpusMicrophone, Peer, peer
 from tests.helpers.server import RunningServer
 from tests.helpers.speech import ROOT, recording, recordings
@@ -166,11 +167,11 @@ async def test_the_sender_is_told_what_was_lost_and_it_is_counted(small_server: 
     microphone.say_packets([b"\xff"] * 20)  # damaged
     async with peer(small_server.url, microphone=microphone) as client:
         client.impair(loss=0.3, jitter_s=0.0, seed=1)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_S):
             while not (report := await client.report()) or not report.fractionLost:  # noqa: ASYNC110  # it comes once a second
                 await asyncio.sleep(0.1)
         assert 0 < report.packetsLost < 500
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE_S):
         while counted("lost") - before["lost"] < report.packetsLost:  # noqa: ASYNC110  # it ends
             await asyncio.sleep(0.1)
     lost, failed, received = (counted(one) - before[one] for one in ("lost", "failed", "received"))
@@ -188,7 +189,7 @@ async def test_a_peer_that_vanishes_is_noticed_and_one_that_is_muted_stays(
     async with peer(small_server.url) as muted, peer(small_server.url) as vanishing:
         muted.use_microphone(None)
         vanishing.vanish()
-        async with asyncio.timeout(15):
+        async with asyncio.timeout(PATIENCE_S):
             while len(ends()) == before:  # noqa: ASYNC110  # another thread reads the log
                 await asyncio.sleep(0.2)
         assert ends()[before:] == ["lost"]

@@ -13,6 +13,7 @@ from agent.engine.contract import Committed, Conversation, ConversationSettings,
 from agent.engine.items import Item, Role, Text
 from agent.engine.process import EngineServer
 from agent.errors import EngineBusy, EngineError
+from tests.helpers.patience import PATIENCE_S
 from tests.helpers.scripted_engine import ScriptedConversation, ScriptedEngine, spoken
 
 NOBODY = ConversationSettings()
@@ -38,7 +39,7 @@ class Gateway:
             self._requests.feed_data(wire.encode(message))
 
     async def report(self) -> wire.Report:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_S):
             message = await wire.read(self._reports)
         assert message is not None
         return message  # type: ignore[return-value]

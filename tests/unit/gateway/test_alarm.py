@@ -9,6 +9,7 @@ import pytest
 import uvloop
 
 from agent.gateway.alarm import Alarm
+from tests.helpers.patience import PATIENCE_S
 
 loops = pytest.mark.parametrize("new_loop", [asyncio.new_event_loop, uvloop.new_event_loop])
 NewLoop = Callable[[], asyncio.AbstractEventLoop]
@@ -66,7 +67,7 @@ def test_it_can_be_set_again_while_it_rings(new_loop: NewLoop) -> None:
 
         alarm = Alarm(loop, ring)
         ring()
-        await asyncio.wait_for(done.wait(), 10)
+        await asyncio.wait_for(done.wait(), PATIENCE_S)
         return len(left)
 
     with asyncio.Runner(loop_factory=new_loop) as runner:

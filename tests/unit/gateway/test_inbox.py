@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from agent.gateway import inbox
 from agent.gateway.inbox import AudioMessage, Inbox, Stalled
 from agent.protocol.client_events import RefusedEvent, SessionUpdate
+from tests.helpers.patience import PATIENCE_S
 
 FAR_TOO_SLOW = 1e-9
 UPDATE = json.dumps({"type": "session.update", "session": {"type": "realtime"}})
@@ -78,7 +79,7 @@ def test_nothing_is_lost_or_out_of_order_and_all_room_comes_back(
                 case _:
                     assert isinstance(entry, RefusedEvent)
                     assert message == "nonsense"
-        await asyncio.wait_for(box.wait_for_room(), 1)
+        await asyncio.wait_for(box.wait_for_room(), PATIENCE_S)
 
     asyncio.run(check())
 
@@ -121,7 +122,7 @@ async def test_a_full_inbox_is_filled_slowly_so_that_pings_are_read(
     box = Inbox(10, 100_000)
     for _ in range(5):
         box.put(bytes(100), 0.0)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_S):
             await box.wait_for_room()
     assert len(box.take()) == 5
 

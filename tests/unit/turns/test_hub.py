@@ -11,6 +11,7 @@ import pytest
 from agent.metrics import Metrics
 from agent.turns.hub import MAX_WAITING, TurnHub
 from agent.turns.scorers import TurnScorer
+from tests.helpers.patience import PATIENCE_S
 
 PAUSE = np.zeros(16_000, np.float32)
 
@@ -28,7 +29,7 @@ class SlowScorer(TurnScorer):
         self.asked.append(float(samples[0]))
         self.threads.add(threading.get_ident())
         self.began.set()
-        assert self.may_answer.wait(10)
+        assert self.may_answer.wait(PATIENCE_S)
         if samples[0] < 0:
             raise ValueError("a broken model")
         return float(samples[0])
@@ -60,7 +61,7 @@ async def test_what_is_too_much_is_left_out_at_once(scorer):
     metrics = Metrics()
     hub = TurnHub(scorer, metrics)
     scores = [asyncio.create_task(hub.score(PAUSE)) for _ in range(MAX_WAITING)]
-    await asyncio.to_thread(scorer.began.wait, 10)
+    await asyncio.to_thread(scorer.began.wait, PATIENCE_S)
     assert await hub.score(PAUSE) is None
     assert counted(metrics, "skipped") == 1
     scorer.may_answer.set()
@@ -73,7 +74,7 @@ async def test_a_pause_nobody_waits_for_is_not_begun(scorer):
     metrics = Metrics()
     hub = TurnHub(scorer, metrics)
     first = asyncio.create_task(hub.score(PAUSE))
-    await asyncio.to_thread(scorer.began.wait, 10)
+    await asyncio.to_thread(scorer.began.wait, PATIENCE_S)
     second = asyncio.create_task(hub.score(PAUSE + np.float32(0.25)))
     await asyncio.sleep(0)
     second.cancel()

@@ -22,7 +22,8 @@ from agent.errors import (
     EngineError,
 )
 from tests.helpers.engines import user
-from tests.helpers.small_engine import ANSWER, PATIENCE_S, FakeEar, FakeModel, engine, read, word
+from tests.helpers.patience import PATIENCE_S
+from tests.helpers.small_engine import ANSWER, FakeEar, FakeModel, engine, read, word
 
 
 async def test_a_branch_has_its_own_instructions_items_and_limits() -> None:

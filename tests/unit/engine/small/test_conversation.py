@@ -23,9 +23,9 @@ from agent.errors import (
     Unsupported,
 )
 from tests.helpers.engines import user
+from tests.helpers.patience import PATIENCE_S
 from tests.helpers.small_engine import (
     ANSWER,
-    PATIENCE_S,
     SILENCE,
     FakeEar,
     FakeModel,

@@ -18,8 +18,8 @@ from agent.errors import (
     EngineError,
     Unsupported,
 )
+from tests.helpers.patience import PATIENCE_S
 from tests.helpers.small_engine import (
-    PATIENCE_S,
     FakeEar,
     FakeModel,
     engine,

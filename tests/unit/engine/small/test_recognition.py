@@ -9,7 +9,8 @@ import pytest
 from agent.audio.pcm import Samples
 from agent.engine.small.recognition import RecognitionQueue, Speaker, Urgency
 from agent.errors import EngineError
-from tests.helpers.small_engine import PATIENCE_S, FakeEar
+from tests.helpers.patience import PATIENCE_S
+from tests.helpers.small_engine import FakeEar
 
 
 def word(number: int) -> Samples:
