@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from playwright.async_api import Page, expect
 
@@ -24,7 +26,7 @@ async def test_a_kiosk_starts_after_one_touch_and_forgets_the_visitor(
 ) -> None:
     await page.context.grant_permissions([])  # as a browser that has not been asked yet
     await page.set_viewport_size({"width": 1080, "height": 1400})
-    session = await open_page(page, server, "?kiosk&idle-seconds=3")
+    session = await open_page(page, server, "?kiosk&idle-seconds=6")
     tap = page.get_by_role("button", name="Touch to begin")
     await expect(tap).to_be_focused()
     await take_picture(page, "page-kiosk-touch")
@@ -90,7 +92,7 @@ async def test_a_touch_keeps_the_page_of_a_kiosk(page: Page, server: BrowserServ
         server_events.text_delta("resp_1", "item_1", "Yes."),
         *answer_ends("resp_1", "item_1", "Yes."),
     )
-    notice = page.get_by_text("This is cleared in 8 s")
-    await expect(notice).to_be_visible()
+    # Each number is shown for a second, which a busy machine may miss.
+    await expect(page.get_by_text(re.compile("This is cleared in [1-6] s"))).to_be_visible()
     await page.get_by_text("Yes.", exact=True).click()
-    await expect(page.get_by_text("This is cleared in 9 s")).to_be_visible()
+    await expect(page.get_by_text(re.compile("This is cleared in [7-9] s"))).to_be_visible()

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import time
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -45,6 +46,7 @@ class ScriptedServer:
         url: Where it listens, `http://…`.
         received: Client events of all connections, in order.
         audio: Binary messages of the present connection, joined.
+        audio_times: When each of them came, in seconds, and how many bytes there were then.
         paths: Path and query of every connection.
         headers: Headers of the last connection, names in lower case.
         refusal: How to refuse connections, or None.
@@ -54,6 +56,7 @@ class ScriptedServer:
     url: str = ""
     received: list[Event] = field(default_factory=list)
     audio: bytearray = field(default_factory=bytearray)
+    audio_times: list[tuple[float, int]] = field(default_factory=list)
     paths: list[str] = field(default_factory=list)
     headers: dict[str, str] = field(default_factory=dict)
     refusal: Refusal | None = None
@@ -81,6 +84,11 @@ class ScriptedServer:
         """Wait for so much audio; what is sent after it is on its way then."""
         await self._until(lambda: len(self.audio) >= milliseconds * _BYTES_PER_MS)
 
+    def audio_came_at(self, milliseconds: float) -> float:
+        """When so much audio had come, in seconds."""
+        needed = milliseconds * _BYTES_PER_MS
+        return next(time_s for time_s, size in self.audio_times if size >= needed)
+
     async def _until(self, met: Callable[[], bool]) -> None:
         async with asyncio.timeout(PATIENCE_S):
             while not met():
@@ -96,6 +104,7 @@ class ScriptedServer:
             name.lower(): value for name, value in connection.request.headers.raw_items()
         }
         self.audio.clear()
+        self.audio_times.clear()
         waiting = list(self._on_audio)
         with contextlib.suppress(ConnectionClosed):
             if not self.silent:
@@ -104,6 +113,7 @@ class ScriptedServer:
                 self._changed.set()
                 if isinstance(message, bytes):
                     self.audio += message
+                    self.audio_times.append((time.monotonic(), len(self.audio)))
                     while waiting and len(self.audio) >= waiting[0][0] * _BYTES_PER_MS:
                         await self._send(connection, *waiting.pop(0)[1])
                 else:

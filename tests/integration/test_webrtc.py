@@ -171,9 +171,9 @@ async def test_the_sender_is_told_what_was_lost_and_it_is_counted(small_server: 
             while not (report := await client.report()) or not report.fractionLost:  # noqa: ASYNC110  # it comes once a second
                 await asyncio.sleep(0.1)
         assert 0 < report.packetsLost < 500
-    async with asyncio.timeout(PATIENCE_S):
-        while counted("lost") - before["lost"] < report.packetsLost:  # noqa: ASYNC110  # it ends
-            await asyncio.sleep(0.1)
+        async with asyncio.timeout(PATIENCE_S):
+            while counted("lost") - before["lost"] < report.packetsLost:  # noqa: ASYNC110
+                await asyncio.sleep(0.1)
     lost, failed, received = (counted(one) - before[one] for one in ("lost", "failed", "received"))
     assert 0 < lost < received
     assert 0 < failed <= 40  # each, and the gap before it
