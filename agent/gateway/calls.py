@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import importlib.util
-import json
 import secrets
 import time
 from collections.abc import Mapping
@@ -34,6 +33,7 @@ from agent.gateway.services import SessionQuery
 from agent.gateway.serving import Gateway, serve_session
 from agent.gateway.session_types import asking_for
 from agent.gateway.transport import CLOSE_POLICY
+from agent.protocol.json_objects import load_object
 
 MAX_OFFER_BYTES = 256 * 1024
 """An offer is some 5 kB; the rest is for the settings of a session that may come with it."""
@@ -188,9 +188,6 @@ def _sdp(data: bytes) -> str:
 
 def _session(data: bytes) -> Mapping[str, object]:
     try:
-        session = json.loads(data)
-    except ValueError as error:
-        raise InvalidEvent("`session` is not JSON", param="session") from error
-    if not isinstance(session, dict):
-        raise InvalidEvent("`session` must be a JSON object", param="session")
-    return session
+        return load_object(data, "`session`")
+    except InvalidEvent as error:
+        raise InvalidEvent(error.message, code=error.code, param="session") from error

@@ -14,7 +14,6 @@ Source: OpenAI Realtime API reference, "Create client secret", "Create translati
 from __future__ import annotations
 
 import hashlib
-import json
 import secrets
 import time
 from collections.abc import Mapping
@@ -33,6 +32,7 @@ from agent.gateway.services import Services, SessionQuery
 from agent.gateway.session_types import asking_for
 from agent.gateway.transport import CLOSE_POLICY
 from agent.protocol.config import SessionConfig, TranscriptionConfig, WireModel, validate
+from agent.protocol.json_objects import load_object
 from agent.session.targets import first_config
 
 PREFIX = "ek_"
@@ -184,7 +184,4 @@ async def _read_json(request: Request) -> object:
         raise InvalidEvent(f"the body is above {MAX_BODY_BYTES} bytes")
     if not body:
         return {}
-    try:
-        return json.loads(body)
-    except ValueError as error:
-        raise InvalidEvent("the body is not JSON", code="invalid_json") from error
+    return load_object(body, "the body")

@@ -11,7 +11,6 @@ from __future__ import annotations
 import base64
 import binascii
 import difflib
-import json
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
@@ -19,9 +18,11 @@ from pydantic import Field, field_validator
 
 from agent.errors import InvalidEvent
 from agent.protocol.config import ResponseConfig, WireModel, validate
+from agent.protocol.json_objects import load_object
 
 ItemId = Annotated[str, Field(min_length=1, max_length=128)]
-EventId = Annotated[str, Field(max_length=512)]
+MAX_EVENT_ID_CHARS = 512
+EventId = Annotated[str, Field(max_length=MAX_EVENT_ID_CHARS)]
 
 
 class _ClientEvent(WireModel):
@@ -188,9 +189,9 @@ def parse(text: str, models: EventModels = CONVERSATION_EVENTS) -> ClientEvent:
     """
     event_id: str | None = None
     try:
-        raw = _load(text)
+        raw = load_object(text, "the event")
         given = raw.get("event_id")
-        event_id = given if isinstance(given, str) else None
+        event_id = given if isinstance(given, str) and len(given) <= MAX_EVENT_ID_CHARS else None
         return validate(_model_for(raw, models), raw, "")
     except InvalidEvent as error:
         raise RefusedEvent(error, event_id) from error
@@ -209,23 +210,6 @@ def decode_base64(text: str, param: str) -> bytes:
             f"not valid base64 ({error}); send the raw audio bytes in standard base64 with padding",
             param=param,
         ) from error
-
-
-def _load(text: str) -> dict[str, Any]:
-    try:
-        # NaN and Infinity are no JSON; Python's parser would let them through.
-        raw = json.loads(text, parse_constant=_refuse_constant)
-    except InvalidEvent:
-        raise
-    except (ValueError, RecursionError) as error:
-        raise InvalidEvent(f"the message is not JSON ({error})", code="invalid_json") from error
-    if not isinstance(raw, dict):
-        raise InvalidEvent("an event is a JSON object with a `type`", code="invalid_json")
-    return raw
-
-
-def _refuse_constant(name: str) -> object:
-    raise InvalidEvent(f"the message is not JSON ({name} is not a number)", code="invalid_json")
 
 
 def _model_for(raw: dict[str, Any], models: EventModels) -> type[ClientEvent]:

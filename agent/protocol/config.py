@@ -36,6 +36,8 @@ MAX_INSTRUCTIONS_CHARS = 100_000
 MAX_TOOLS = 128
 
 _G711_RATE_HZ = 8_000
+# Some of pydantic's messages repeat what was sent.
+_MAX_MESSAGE_CHARS = 500
 
 
 def _known_but_unsupported(_: object) -> None:
@@ -310,7 +312,7 @@ def _sentence(problem: Any, location: list[str], model: type[BaseModel], path: s
         close = difflib.get_close_matches(location[-1], places, n=1)
         hint = f"; did you mean {places[close[0]]!r}?" if close else ""
         return f"unknown field {location[-1]!r}{hint}"
-    message: str = problem["msg"].removeprefix("Value error, ")
+    message: str = problem["msg"].removeprefix("Value error, ")[:_MAX_MESSAGE_CHARS]
     given = problem.get("input")
     short = isinstance(given, bool | int | float) or (isinstance(given, str) and len(given) <= 40)
     if short and repr(given) not in message:

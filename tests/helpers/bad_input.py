@@ -60,6 +60,38 @@ BAD_MESSAGES = [
     Bad("half json", '{"type": "session.up', None, "invalid_json", "JSON"),
     Bad("a list", "[1, 2]", None, "invalid_json", "object"),
     Bad("deeply nested", "[" * 100_000, None, "invalid_json", "JSON"),
+    Bad(
+        "deeper than anybody needs",
+        _update(tool_choice=json.loads('{"a":' * 300 + "1" + "}" * 300)),
+        None,
+        "too_complex",
+        "deep",
+    ),
+    Bad(
+        "very many values", _update(output_modalities=["x"] * 100_000), None, "too_complex", "more"
+    ),
+    Bad(
+        "very many fields",
+        _update(**{f"field_{number}": 1 for number in range(100_000)}),
+        None,
+        "too_complex",
+        "more",
+    ),
+    Bad("a name without end", _update(**{"x" * 1_000_000: 1}), None, "too_complex", "longer"),
+    Bad(
+        "an event id without end",
+        _event(type="response.create", event_id="x" * 1_000_000),
+        "event_id",
+        "invalid_value",
+        "512",
+    ),
+    Bad(
+        "a kind without end",
+        _update(audio={"input": {"turn_detection": {"type": "x" * 1_000_000}}}),
+        "session.audio.input.turn_detection",
+        "invalid_value",
+        "xxx",
+    ),
     Bad("NaN", '{"type": "session.update", "session": {"x": NaN}}', None, "invalid_json", "NaN"),
     Bad("no type", "{}", "type", "missing_type", "type"),
     Bad("type is a number", '{"type": 7}', "type", "missing_type", "string"),

@@ -105,6 +105,9 @@ async def test_unknown_secrets_are_refused_even_where_no_key_is_needed():
         ({"session": []}, "session"),
         ({"session": {"type": "translation"}}, "session.type"),
         ("{", None),
+        ("[1]", None),
+        ("[" * 10_000, None),
+        ({"session": {"tool_choice": json.loads('{"a":' * 300 + "1" + "}" * 300)}}, None),
     ],
 )
 async def test_a_bad_request_is_told_its_field(body: Any, param: str | None):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from tests.helpers.bad_input import BAD_MESSAGES, Bad
@@ -15,6 +17,7 @@ def test_bad_message_is_answered_and_survived(bad: Bad):
     assert (error["param"], error["code"]) == (bad.param, bad.code)
     assert bad.says in error["message"]
     assert error["type"] == "invalid_request_error"
+    assert len(json.dumps(error)) < 2_000
     # Nothing has changed: a turn is heard and answered as if nothing had happened.
     assert "response.created" in types(driver.turn())
     assert only(driver.text("Yes") + driver.end(), "response.done")["response"]["status"] == (
