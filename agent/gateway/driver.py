@@ -285,6 +285,8 @@ class SessionDriver:
 
     def _tick(self) -> None:
         if self._inbox or self._working:
+            if self._session.expire(self._now()):
+                self._carry_out()
             self._alarm.set(self._now() + RETRY_TICK_S)
             return
         if self._session.is_stalled(self._now()):

@@ -175,12 +175,8 @@ class WebRtcTransport:
     async def send(self, event: Mapping[str, object]) -> None:
         """Queue one event; see `Transport.send`."""
         self._raise_if_ended()
-        text = to_text(event)
-        waiting = self._outbox_bytes + (self._channel.bufferedAmount if self._channel else 0)
-        if waiting + len(text) > MAX_OUTBOX_BYTES:
-            self._start_closing(CLOSE_TRY_AGAIN_LATER, "the client reads too slowly")
-            self._raise_if_ended()
-        self._queue(text)
+        self._queue(to_text(event))
+        self._raise_if_ended()
 
     async def close(self, code: int, reason: str) -> None:
         """Flush and close; see `Transport.close`. The peer sees its connection close."""
@@ -292,6 +288,11 @@ class WebRtcTransport:
     # ------------------------------------------------------------ out, and the end
 
     def _queue(self, text: str) -> None:
+        """Queue an event, the answers to what is refused included: nobody may have to keep more."""
+        waiting = self._outbox_bytes + (self._channel.bufferedAmount if self._channel else 0)
+        if waiting + len(text) > MAX_OUTBOX_BYTES:
+            self._start_closing(CLOSE_TRY_AGAIN_LATER, "the client reads too slowly")
+            return
         self._outbox.append(text)
         self._outbox_bytes += len(text)
         self._write_outbox()

@@ -78,5 +78,11 @@ class DrivenSession(Protocol):
     def tick(self, now: float) -> None:
         """Do what is due at `now`."""
 
+    def expire(self, now: float) -> bool:
+        """Do of what is due only what ends the session; whether there is output.
+
+        For while something waits to be received: what is heard late is not over, a session is.
+        """
+
     def report(self, error: RemoteError | LocalError, event_id: str | None = None) -> None:
         """Tell the client about an error."""

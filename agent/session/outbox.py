@@ -19,6 +19,9 @@ class Outbox:
         self._new_id = new_id
         self._outputs: list[Output] = []
 
+    def __bool__(self) -> bool:
+        return bool(self._outputs)
+
     def send(self, event: dict[str, Any]) -> None:
         """Queue an event for the client."""
         self._outputs.append(Send({"event_id": self._new_id("event"), **event}))

@@ -9,6 +9,7 @@ No clock, socket, thread or await in here. The driver calls
 - `receive_turn_score(number, probability, now)` for the answer to a `ScoreTurn`,
 - `hold_text(held, now)` while it must not send text, as it may not have heard all there is,
 - `tick(now)` when `next_deadline` has come,
+- `expire(now)` in its place while audio or events wait to be received,
 
 and after each call takes `take_output()`: events to send, commands for the engine and
 reports, to be carried out in order. `now` is any clock that only goes forward, in seconds.
@@ -244,10 +245,15 @@ class Session:
         self._observe(now)
         if not self._listening.is_open and (since := self._idle.strike(now)) is not None:
             self._speak_up(since, now)
+        self.expire(now)
+
+    def expire(self, now: float) -> bool:
+        """Announce the end or end, if it is time; whether there is output."""
         closing = self._expiry.tick(now)
         if closing is not None:
             self.report(LimitExceeded(closing.reason, code="session_expired"))
             self._outbox.put(closing)
+        return bool(self._outbox)
 
     def report(self, error: RemoteError | LocalError, event_id: str | None = None) -> None:
         """Tell the client about an error; the session goes on."""
@@ -385,12 +391,8 @@ class Session:
         self._outbox.put(settings.engine_settings(self._config, self._options.language))
 
     def _item_maker(self) -> ItemMaker:
-        return ItemMaker(
-            self.input_format,
-            self._options.vad,
-            self._options.limits.max_item_chars,
-            self._new_id,
-        )
+        made = self._options
+        return ItemMaker(self.input_format, made.vad, made.limits.max_item_chars, self._new_id)
 
     def _wire_config(self) -> server_events.Wire:
         made = self._options

@@ -221,10 +221,15 @@ class TranslationSession:
     def tick(self, now: float) -> None:
         """Do what is due at `now`."""
         self._segments.tick(now)
+        self.expire(now)
+
+    def expire(self, now: float) -> bool:
+        """Announce the end or end, if it is time; whether there is output."""
         closing = self._expiry.tick(now)
         if closing is not None and self._closing is None:
             self.report(LimitExceeded(closing.reason, code="session_expired"))
             self._close(closing, now)
+        return bool(self._outbox)
 
     def report(self, error: RemoteError | LocalError, event_id: str | None = None) -> None:
         """Tell the client about an error; the session goes on."""

@@ -366,3 +366,33 @@ async def test_events_of_a_translation_have_no_place_in_a_conversation() -> None
         await transport.until("session.created")
         transport.say(type="session.close")
         assert (await transport.sent.get())["error"]["code"] == "unknown_event"
+
+
+class Behind(ScriptedConversation):
+    """Has more to understand than may be sent to it."""
+
+    backlog_s = 61.0
+
+
+class BehindEngine(ScriptedEngine):
+    """Opens conversations that take no more audio."""
+
+    def open(self, settings, history=()):
+        return Behind(self.options, settings, history)
+
+
+@pytest.mark.parametrize("translates", [True, False])
+async def test_a_session_ends_in_time_though_its_engine_takes_nothing_any_more(
+    translates: bool,
+) -> None:
+    query = SessionQuery(translates=translates)
+    limits = {"max_session_s": 0.2}
+    async with driven(BehindEngine(), query=query, limits=limits) as transport:
+        await transport.until("session.created")
+        transport.speak(buzz(0.5))
+        async with asyncio.timeout(PATIENCE_S):
+            error = (await transport.sent.get())["error"]
+            while transport.closed_with is None:  # noqa: ASYNC110  # it is only a number
+                await asyncio.sleep(0.01)
+        assert error["code"] == "session_expired"
+        assert transport.closed_with == 1008
