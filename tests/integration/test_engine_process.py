@@ -225,7 +225,7 @@ async def test_speech_that_kills_the_engine_twice_is_inaudible_from_then_on() ->
 
 
 async def test_an_engine_that_hangs_is_killed_and_replaced() -> None:
-    async with running(heartbeat_interval_s=0.05, heartbeats_missed=20) as engine:
+    async with running(heartbeat_interval_s=0.1, heartbeats_missed=20) as engine:
         conversation = engine.open(ConversationSettings())
         with pytest.raises(EngineUnavailable):
             await read(ask(conversation, "q1", "block"))
