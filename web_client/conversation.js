@@ -130,7 +130,7 @@ export class Conversation {
   }
 
   /**
-   * Say something in writing; it waits while there is no connection.
+   * Say something in writing; it waits while there is no connection, behind what was said before.
    *
    * @param {string} text
    * @returns {boolean} false where nothing can be said in writing
@@ -140,9 +140,14 @@ export class Conversation {
     this.typed += 1;
     const id = `typed_${this.typed}`;
     this.#become(addTyped(this.state, id, text));
-    if (this.state.ready) {
-      if (this.state.response) this.cancelAnswer();
-      this.#sendAll([typedEvent(id, text), { type: CLIENT_EVENT.responseCreate }]);
+    if (this.state.response) this.cancelAnswer();
+    // A session that is not there yet is told all that waits when it is.
+    if (this.connection.status.state === "open" || !this.outbox.isEmpty) {
+      // What was said before it may be being answered when it is sent.
+      if (!this.outbox.isEmpty) this.outbox.push({ type: CLIENT_EVENT.responseCancel });
+      this.outbox.push(typedEvent(id, text));
+      this.outbox.push({ type: CLIENT_EVENT.responseCreate });
+      this.#drain();
     }
     this.handlers.onChange();
     return true;
@@ -305,7 +310,8 @@ export class Conversation {
    */
   #tell(continues, unanswered) {
     const before = continues ? recreateEvents(this.state.entries) : [];
-    const waiting = waitingEvents(this.state.entries);
+    const entries = this.state.entries.filter(({ id }) => !this.outbox.holds(id));
+    const waiting = waitingEvents(entries);
     const isAsked = waiting.length > 0 || (unanswered && before.length > 0);
     const ask = isAsked ? [{ type: CLIENT_EVENT.responseCreate }] : [];
     this.#sendAll([...before, ...waiting, ...ask]);

@@ -42,6 +42,11 @@ export class Outbox {
     if (this.isEmpty) this.lostMs = 0;
   }
 
+  /** @param {string} eventId of an event, which may wait here */
+  holds(eventId) {
+    return this.waiting.some((what) => "event_id" in what && what.event_id === eventId);
+  }
+
   /** Forget everything. */
   clear() {
     this.waiting = [];

@@ -244,13 +244,18 @@ function agentEntry(id, responseId) {
 }
 
 /**
+ * What the server knows of, before what it does not have yet: that is how it puts them in order.
+ *
  * @param {SessionState} state
  * @param {Entry} entry left out when its id is there already
  * @returns {SessionState}
  */
 function add(state, entry) {
   if (state.entries.some(({ id }) => id === entry.id)) return state;
-  return { ...state, entries: [...state.entries, entry].slice(-MAX_ENTRIES) };
+  const known = state.entries.filter((one) => !isWaiting(one));
+  const waiting = state.entries.filter(isWaiting);
+  const entries = isWaiting(entry) ? [...known, ...waiting, entry] : [...known, entry, ...waiting];
+  return { ...state, entries: entries.slice(-MAX_ENTRIES) };
 }
 
 /**

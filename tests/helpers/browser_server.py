@@ -59,6 +59,7 @@ class BrowserSession:
         query: The query of its URL.
         events: Client events in order.
         audio: Binary messages in order.
+        received: Types of both in order, `sound` for a binary message.
         takes_items: Whether items that the page makes are accepted.
     """
 
@@ -67,6 +68,7 @@ class BrowserSession:
         self.takes_items = True
         self.events: list[Event] = []
         self.audio: list[bytes] = []
+        self.received: list[str] = []
         self._transport = transport
         self._changed = asyncio.Condition()
         self._sent = 0
@@ -124,6 +126,7 @@ class BrowserSession:
             async with self._changed:
                 if isinstance(message, bytes):
                     self.audio.append(message)
+                    self.received.append("sound")
                 else:
                     await self._receive(json.loads(message))
                 self._changed.notify_all()
@@ -139,6 +142,7 @@ class BrowserSession:
 
     async def _receive(self, event: Event) -> None:
         self.events.append(event)
+        self.received.append(event["type"])
         if event["type"] == "session.update":
             self._settings = merge(self._settings, event["session"])
             shown = _shown_settings(self.query, self._settings)
