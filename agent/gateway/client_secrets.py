@@ -31,8 +31,9 @@ from agent.gateway.refusals import Refusal
 from agent.gateway.services import Services, SessionQuery
 from agent.gateway.session_types import asking_for
 from agent.gateway.transport import CLOSE_POLICY
-from agent.protocol.config import SessionConfig, TranscriptionConfig, WireModel, validate
+from agent.protocol.config import SessionConfig, TranscriptionConfig, WireModel
 from agent.protocol.json_objects import load_object
+from agent.protocol.validation import validate
 from agent.session.targets import first_config
 
 PREFIX = "ek_"

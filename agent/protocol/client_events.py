@@ -17,8 +17,9 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator
 
 from agent.errors import InvalidEvent
-from agent.protocol.config import ResponseConfig, WireModel, validate
+from agent.protocol.config import ResponseConfig, WireModel
 from agent.protocol.json_objects import load_object
+from agent.protocol.validation import validate
 
 ItemId = Annotated[str, Field(min_length=1, max_length=128)]
 MAX_EVENT_ID_CHARS = 512

@@ -12,32 +12,28 @@ marked so.
 
 from __future__ import annotations
 
-import difflib
-from collections import deque
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, Self, TypeVar, get_args
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
     Discriminator,
     Field,
     Tag,
-    ValidationError,
     model_validator,
 )
 
 from agent.audio.pcm import AudioFormat, Encoding
-from agent.errors import InvalidEvent
 from agent.languages import LanguageCode
+from agent.protocol.validation import validate
 
 MAX_INSTRUCTIONS_CHARS = 100_000
 MAX_TOOLS = 128
 
 _G711_RATE_HZ = 8_000
-# Some of pydantic's messages repeat what was sent.
-_MAX_MESSAGE_CHARS = 500
 
 
 def _known_but_unsupported(_: object) -> None:
@@ -142,15 +138,46 @@ class Audio(WireModel):
 
 def _text_only(value: object) -> object:
     """A client that asks for audio gets text and is told so, not an error."""
-    known = {"text", "audio"}
-    if isinstance(value, list) and value and all(part in known for part in value):
+    known = ("text", "audio")
+    # A tuple: what is sent may be of any type, and sets take only what can be hashed.
+    if isinstance(value, list) and all(part in known for part in value):
         return ("text",)
     return value
 
 
 OutputModalities = Annotated[tuple[Literal["text"], ...], BeforeValidator(_text_only)]
 MaxOutputTokens = Annotated[int, Field(ge=1, le=32_768)] | Literal["inf"]
-Tools = Annotated[tuple[dict[str, Any], ...], Field(max_length=MAX_TOOLS)]
+
+
+def _is_function(tool: dict[str, Any]) -> dict[str, Any]:
+    """Engines write calls of functions; what a tool has beside its name and so on is theirs."""
+    if tool.get("type", "function") != "function":
+        raise ValueError("only tools of type 'function' can be called here")
+    if not isinstance(tool.get("name"), str) or not tool["name"]:
+        raise ValueError(
+            "a tool needs its name, a string beside its type: "
+            '{"type": "function", "name": …, "description": …, "parameters": {…}}'
+        )
+    kinds: dict[str, type] = {"description": str, "parameters": dict}
+    for field, kind in kinds.items():
+        if tool.get(field) is not None and not isinstance(tool[field], kind):
+            wanted = "a string" if kind is str else "a JSON schema, which is an object"
+            raise ValueError(f"a tool's {field} must be {wanted}")
+    return tool
+
+
+Tool = Annotated[dict[str, Any], AfterValidator(_is_function)]
+Tools = Annotated[tuple[Tool, ...], Field(max_length=MAX_TOOLS)]
+
+
+class ChosenFunction(WireModel):
+    """The one function that is to be called."""
+
+    type: Literal["function"]
+    name: Annotated[str, Field(min_length=1, max_length=128)]
+
+
+ToolChoice = Literal["none", "auto", "required"] | ChosenFunction
 Metadata = Annotated[
     dict[Annotated[str, Field(max_length=64)], Annotated[str, Field(max_length=512)]],
     Field(max_length=16),
@@ -197,7 +224,7 @@ class SessionConfig(_Settings):
     instructions: str = Field("", max_length=MAX_INSTRUCTIONS_CHARS)
     audio: Audio = Audio()
     tools: Tools = ()
-    tool_choice: str | dict[str, Any] = "auto"
+    tool_choice: ToolChoice = "auto"
     max_output_tokens: MaxOutputTokens = "inf"
     truncation: Truncation = "auto"
     include: Unsupported = None
@@ -262,81 +289,11 @@ class ResponseConfig(WireModel):
     metadata: Metadata | None = None
     output_modalities: OutputModalities | None = None
     tools: Tools | None = None
-    tool_choice: str | dict[str, Any] | None = None
+    tool_choice: ToolChoice | None = None
     audio: Unsupported = None
     parallel_tool_calls: Unsupported = None
     prompt: Unsupported = None
     reasoning: Unsupported = None
-
-
-Model = TypeVar("Model", bound=BaseModel)
-
-
-def validate(model: type[Model], value: object, path: str) -> Model:
-    """Validate what a client sent.
-
-    Args:
-        model: The pydantic model it must fit.
-        value: What was sent.
-        path: Where it stands in the event, to name the field at fault.
-
-    Raises:
-        InvalidEvent: With the dotted path of the first field at fault in `param`.
-    """
-    try:
-        return model.model_validate(value)
-    except ValidationError as error:
-        problem = error.errors()[0]
-        location = _public_location(problem["loc"])
-        param = ".".join([*([path] if path else []), *location])
-        raise InvalidEvent(
-            _sentence(problem, location, model, path),
-            code="unknown_parameter" if problem["type"] == "extra_forbidden" else "invalid_value",
-            param=param or None,
-        ) from error
-
-
-def _public_location(location: tuple[int | str, ...]) -> list[str]:
-    """The path as a client knows it: without the names of union members."""
-    members = {"server_vad", "semantic_vad", "int", "str", "constrained-int", "word", "ratio"}
-    return [
-        str(part)
-        for part in location
-        if part not in members and not str(part).startswith(("literal[", "dict[", "function-"))
-    ]
-
-
-def _sentence(problem: Any, location: list[str], model: type[BaseModel], path: str) -> str:
-    if problem["type"] == "extra_forbidden":
-        places = _field_places(model, path)
-        close = difflib.get_close_matches(location[-1], places, n=1)
-        hint = f"; did you mean {places[close[0]]!r}?" if close else ""
-        return f"unknown field {location[-1]!r}{hint}"
-    message: str = problem["msg"].removeprefix("Value error, ")[:_MAX_MESSAGE_CHARS]
-    given = problem.get("input")
-    short = isinstance(given, bool | int | float) or (isinstance(given, str) and len(given) <= 40)
-    if short and repr(given) not in message:
-        return f"{message} (got {given!r})"
-    return message
-
-
-def _field_places(model: type[BaseModel], path: str) -> dict[str, str]:
-    """The dotted path of every field of a model and of the models inside it, by its name.
-
-    Of fields of the same name the one that lies least deep counts.
-    """
-    places: dict[str, str] = {}
-    waiting: deque[tuple[object, str]] = deque([(model, path)])
-    while waiting:
-        annotation, at = waiting.popleft()
-        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-            for name, field in annotation.model_fields.items():
-                place = f"{at}.{name}" if at else name
-                places.setdefault(name, place)
-                waiting.append((field.annotation, place))
-        else:
-            waiting.extend((part, at) for part in get_args(annotation))
-    return places
 
 
 def merge(current: Mapping[str, Any], patch: Mapping[str, object]) -> dict[str, Any]:

@@ -11,7 +11,8 @@ from pydantic import Field
 
 from agent.errors import InvalidEvent
 from agent.protocol.client_events import ItemId
-from agent.protocol.config import Unsupported, WireModel, validate
+from agent.protocol.config import Unsupported, WireModel
+from agent.protocol.validation import validate
 
 MAX_PARTS = 64
 

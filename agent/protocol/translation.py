@@ -13,7 +13,8 @@ from pydantic import Field
 
 from agent.audio.pcm import AudioFormat, Encoding
 from agent.languages import LanguageCode
-from agent.protocol.config import Transcription, Unsupported, WireModel, merge, validate
+from agent.protocol.config import Transcription, Unsupported, WireModel, merge
+from agent.protocol.validation import validate
 
 INPUT_FORMAT = AudioFormat(Encoding.PCM16, 24_000)
 """The one format of translation sessions."""

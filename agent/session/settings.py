@@ -44,8 +44,16 @@ def updated(
 
 def _updated(config: AnyConfig, patch: Mapping[str, object], *, is_new: bool) -> AnyConfig:
     kind = patch.get("type", config.type)
-    if kind == config.type or kind not in {"realtime", "transcription"}:
+    if kind == config.type:
         return config.updated(patch)
+    # A tuple: what is sent may be of any type, and sets take only what can be hashed.
+    if kind not in ("realtime", "transcription"):
+        raise InvalidEvent(
+            "must be 'realtime' or 'transcription'; translation sessions have an address of their "
+            "own, /v1/realtime/translations",
+            code="invalid_value",
+            param="session.type",
+        )
     if isinstance(config, TranscriptionConfig) or not is_new:
         raise InvalidEvent(
             f"this session is of type {config.type!r} and stays so; connect again for another",
@@ -138,7 +146,7 @@ def engine_settings(config: AnyConfig, language: str | None) -> Configure:
     truncation = config.truncation
     return Configure(
         instructions=config.instructions,
-        tools=config.tools,
+        tools=() if config.tool_choice == "none" else config.tools,
         language=spoken,
         truncation=truncation if isinstance(truncation, str) else truncation.retention_ratio,
     )

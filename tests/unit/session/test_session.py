@@ -374,3 +374,14 @@ def test_timings_come_only_when_asked_for_and_add_up():
     total = timings["speech_end_to_first_token_ms"]
     assert sum(timings["stages_ms"].values()) == pytest.approx(total, abs=0.5)
     assert driver.reports[-1].first_token_ms == pytest.approx(total, abs=0.1)
+
+
+def test_tools_that_must_not_be_called_are_not_shown_to_the_engine():
+    driver = SessionDriver()
+    tool = {"type": "function", "name": "lamp"}
+    driver.say({"type": "session.update", "session": {"tools": [tool], "tool_choice": "none"}})
+    configured = [one for one in driver.commands if isinstance(one, Configure)]
+    assert configured[-1].tools == ()
+    driver.say({"type": "session.update", "session": {"tool_choice": "auto"}})
+    configured = [one for one in driver.commands if isinstance(one, Configure)]
+    assert configured[-1].tools == (tool,)

@@ -1,0 +1,102 @@
+"""What a client sent, checked against a model: what is wrong is named, and what would be right."""
+
+from __future__ import annotations
+
+import difflib
+from collections import deque
+from typing import Any, TypeVar, get_args
+
+from pydantic import BaseModel, ValidationError
+
+from agent.errors import InvalidEvent
+
+# Some of pydantic's messages repeat what was sent.
+_MAX_MESSAGE_CHARS = 500
+# So alike are a misspelled name and the one that was meant (difflib's ratio).
+_CLOSE = 0.75
+# Kinds of objects that have a `type`, as pydantic names them.
+_KINDS = ("server_vad", "semantic_vad")
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+def validate(model: type[Model], value: object, path: str) -> Model:
+    """Validate what a client sent.
+
+    Args:
+        model: The pydantic model it must fit.
+        value: What was sent.
+        path: Where it stands in the event, to name the field at fault.
+
+    Raises:
+        InvalidEvent: With the dotted path of the first field at fault in `param`.
+    """
+    try:
+        return model.model_validate(value)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        location = _public_location(problem["loc"])
+        param = ".".join([*([path] if path else []), *location])
+        raise InvalidEvent(
+            _sentence(problem, location, model, path),
+            code="unknown_parameter" if problem["type"] == "extra_forbidden" else "invalid_value",
+            param=param or None,
+        ) from error
+
+
+def _public_location(location: tuple[int | str, ...]) -> list[str]:
+    """The path as a client knows it: without the names of union members."""
+    members = {*_KINDS, "ChosenFunction", "int", "str", "constrained-int", "word", "ratio"}
+    return [
+        str(part)
+        for part in location
+        if part not in members and not str(part).startswith(("literal[", "dict[", "function-"))
+    ]
+
+
+def _sentence(problem: Any, location: list[str], model: type[BaseModel], path: str) -> str:
+    if problem["type"] == "extra_forbidden":
+        return f"unknown field {location[-1]!r}{_hint(problem, location, model, path)}"
+    message: str = problem["msg"].removeprefix("Value error, ")[:_MAX_MESSAGE_CHARS]
+    if problem["type"] == "model_type":
+        message = "Input should be a JSON object"
+    given = problem.get("input")
+    short = isinstance(given, bool | int | float) or (isinstance(given, str) and len(given) <= 40)
+    if given is None:
+        return f"{message} (got null)"
+    if short and repr(given) not in message:
+        return f"{message} (got {given!r})"
+    return message
+
+
+def _hint(problem: Any, location: list[str], model: type[BaseModel], path: str) -> str:
+    """What may have been meant by a field that there is not, or nothing."""
+    places = _field_places(model, path)
+    close = difflib.get_close_matches(location[-1], places, n=1, cutoff=_CLOSE)
+    if not close:
+        return ""
+    place = places[close[0]]
+    if place != ".".join([*([path] if path else []), *location]):
+        return f"; did you mean {place!r}?"
+    # Another kind of the same object has it: a threshold is for server_vad only.
+    kind = next((part for part in problem["loc"][::-1] if part in _KINDS), "this object")
+    return f"; {kind} does not have it"
+
+
+def _field_places(model: type[BaseModel], path: str) -> dict[str, str]:
+    """The dotted path of every field of a model and of the models inside it, by its name.
+
+    Of fields of the same name the one that lies least deep counts.
+    """
+    places: dict[str, str] = {}
+    waiting: deque[tuple[object, str]] = deque([(model, path)])
+    while waiting:
+        annotation, at = waiting.popleft()
+        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+            for name, field in annotation.model_fields.items():
+                place = f"{at}.{name}" if at else name
+                places.setdefault(name, place)
+                waiting.append((field.annotation, place))
+        else:
+            waiting.extend((part, at) for part in get_args(annotation))
+    return places
