@@ -10,7 +10,7 @@ from __future__ import annotations
 import tomllib
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import (
@@ -22,6 +22,7 @@ from pydantic_settings import (
 )
 
 from agent.errors import ConfigError
+from agent.field_names import likely_place
 from agent.languages import LanguageCode
 
 ENV_PREFIX = "VOICE_AGENT_"
@@ -125,6 +126,12 @@ class Limits(Group):
     max_waiting_bytes: int = Field(32 * 1024 * 1024, ge=1024)
     shutdown_grace_s: float = Field(20.0, ge=0.0)
 
+
+Origin = Annotated[str, Field(pattern=r"^(null|[A-Za-z][A-Za-z0-9+.-]*://[^/\s]+/?)$")]
+"""As browsers send it: scheme, host and, where it is not the scheme's own, the port."""
+
+HostName = Annotated[str, Field(pattern=r"^[A-Za-z0-9._:\[\]-]+$")]
+"""A name or an address, without a scheme and a path."""
 
 IceUrl = Annotated[str, Field(pattern=r"^(stun|turn)s?:[^/?]+(\?transport=(udp|tcp))?$")]
 """RFC 7064, RFC 7065: `stun:host:port`, `turns:host?transport=tcp`."""
@@ -277,11 +284,11 @@ class Settings(BaseSettings):
     tls_cert_file: Path | None = None
     tls_key_file: Path | None = None
     # Origins of pages that may connect beside the page served here, e.g. "https://kiosk.lan".
-    allowed_origins: tuple[str, ...] = ()
+    allowed_origins: tuple[Origin, ...] = ()
     # STUN and TURN servers for WebRTC; none unless set: on one network none is needed.
     ice_servers: tuple[IceServer, ...] = ()
     # Host names this server is reached by beside the one it is bound to.
-    allowed_hosts: tuple[str, ...] = ()
+    allowed_hosts: tuple[HostName, ...] = ()
     instructions: str = (
         "You are a friendly voice assistant. Answer in one or two short, plain sentences."
     )
@@ -298,6 +305,15 @@ class Settings(BaseSettings):
     small: SmallEngineSettings = SmallEngineSettings()
     gemma: GemmaEngineSettings = GemmaEngineSettings()
     engine_process: EngineProcessSettings = EngineProcessSettings()
+
+    @model_validator(mode="after")
+    def _sessions_can_begin_with_them(self) -> Settings:
+        """What sessions begin with must be within what the protocol lets clients set."""
+        if not 100 <= self.vad.silence_duration_ms <= 10_000:
+            raise ValueError("vad.silence_duration_ms must be from 100 to 10000")
+        if self.vad.prefix_padding_ms > 5_000:
+            raise ValueError("vad.prefix_padding_ms must be at most 5000")
+        return self
 
     @classmethod
     def settings_customise_sources(
@@ -353,13 +369,25 @@ def load_settings(**command_line: object) -> Settings:
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise ConfigError(f"config: the file cannot be read as TOML: {error}") from error
     except SettingsError as error:  # an environment variable with a list or a group in it
-        raise ConfigError(f"{error}; write it as JSON") from error
+        raise ConfigError(f'{error}; write it as JSON, a list as ["…"]') from error
     except ValidationError as error:
-        problems = "; ".join(
-            f"{'.'.join(str(part) for part in problem['loc']) or 'settings'}: {problem['msg']}"
-            for problem in error.errors()
-        )
-        raise ConfigError(problems) from error
+        raise ConfigError("; ".join(_sentence(problem) for problem in error.errors())) from error
+
+
+_EXAMPLES = {"allowed_origins": "https://kiosk.lan:9000", "allowed_hosts": "kiosk.lan"}
+
+
+def _sentence(problem: Any) -> str:
+    """What is wrong with one setting, and what would be right."""
+    name = ".".join(str(part) for part in problem["loc"]) or "settings"
+    if problem["type"] == "extra_forbidden":
+        meant = likely_place(Settings, "", str(problem["loc"][-1]))
+        return f"{name}: there is no such setting{f'; did you mean {meant}?' if meant else ''}"
+    if problem["type"] == "string_pattern_mismatch" and problem["loc"][0] in _EXAMPLES:
+        return f"{name}: write it like {_EXAMPLES[problem['loc'][0]]} (got {problem['input']!r})"
+    if problem["type"] == "tuple_type":
+        return f'{name}: must be a list, such as ["…"]'
+    return f"{name}: {problem['msg'].removeprefix('Value error, ')}"
 
 
 def _existing_file(path: str | Path) -> Path:

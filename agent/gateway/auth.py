@@ -36,7 +36,7 @@ def load_key(settings: Settings) -> bytes | None:
     """
     secret = settings.load_api_key()
     if secret is not None:
-        return _key_bytes(secret)
+        return _key_bytes(secret, "api_key_file" if settings.api_key_file else "api_key")
     if not is_loopback(settings.host):
         raise ConfigError(
             f"host: {settings.host} can be reached from other machines, so a key is needed: "
@@ -135,13 +135,15 @@ class KeyCheck:
             raise NotAuthorized("the API key is wrong", param="Authorization")
 
 
-def _key_bytes(secret: SecretStr) -> bytes:
+def _key_bytes(secret: SecretStr, setting: str) -> bytes:
     """The key as it arrives in a header."""
     key = secret.get_secret_value()
     if not key:
-        raise ConfigError("api_key: is empty; leave it out or set a key")
+        raise ConfigError(f"{setting}: is empty; leave it out or set a key")
     if not (key.isascii() and key.isprintable()) or " " in key:
-        raise ConfigError("api_key: holds characters that no header can carry; use ASCII letters")
+        raise ConfigError(
+            f"{setting}: holds characters that no header can carry; use one line of ASCII letters"
+        )
     return key.encode()
 
 

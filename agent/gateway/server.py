@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import gc
 import signal
 import socket
@@ -48,7 +49,13 @@ def bind(host: str, port: int) -> socket.socket:
     try:
         return socket.create_server((host, port), family=family, backlog=1024)
     except OSError as error:
-        raise ConfigError(f"host, port: cannot listen at {host} port {port}: {error}") from error
+        taken = error.errno == errno.EADDRINUSE
+        advice = (
+            "; another program listens there, perhaps a server of yours: port 0 finds a free one"
+        )
+        raise ConfigError(
+            f"host, port: cannot listen at {host} port {port}: {error}{advice if taken else ''}"
+        ) from error
 
 
 def page_address(listener: socket.socket, *, encrypted: bool = False) -> str:

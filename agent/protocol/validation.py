@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import difflib
-from collections import deque
-from typing import Any, TypeVar, get_args
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
 from agent.errors import InvalidEvent
+from agent.field_names import likely_place
 
 # Some of pydantic's messages repeat what was sent.
 _MAX_MESSAGE_CHARS = 500
-# So alike are a misspelled name and the one that was meant (difflib's ratio).
-_CLOSE = 0.75
 # Kinds of objects that have a `type`, as pydantic names them.
 _KINDS = ("server_vad", "semantic_vad")
 
@@ -71,32 +68,11 @@ def _sentence(problem: Any, location: list[str], model: type[BaseModel], path: s
 
 def _hint(problem: Any, location: list[str], model: type[BaseModel], path: str) -> str:
     """What may have been meant by a field that there is not, or nothing."""
-    places = _field_places(model, path)
-    close = difflib.get_close_matches(location[-1], places, n=1, cutoff=_CLOSE)
-    if not close:
+    place = likely_place(model, path, location[-1])
+    if place is None:
         return ""
-    place = places[close[0]]
     if place != ".".join([*([path] if path else []), *location]):
         return f"; did you mean {place!r}?"
     # Another kind of the same object has it: a threshold is for server_vad only.
     kind = next((part for part in problem["loc"][::-1] if part in _KINDS), "this object")
     return f"; {kind} does not have it"
-
-
-def _field_places(model: type[BaseModel], path: str) -> dict[str, str]:
-    """The dotted path of every field of a model and of the models inside it, by its name.
-
-    Of fields of the same name the one that lies least deep counts.
-    """
-    places: dict[str, str] = {}
-    waiting: deque[tuple[object, str]] = deque([(model, path)])
-    while waiting:
-        annotation, at = waiting.popleft()
-        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-            for name, field in annotation.model_fields.items():
-                place = f"{at}.{name}" if at else name
-                places.setdefault(name, place)
-                waiting.append((field.annotation, place))
-        else:
-            waiting.extend((part, at) for part in get_args(annotation))
-    return places

@@ -47,6 +47,21 @@ def test_options_that_are_none_count_as_not_given(monkeypatch: pytest.MonkeyPatc
         (b"port = 99999\n", "port"),
         (b"prot = 1\n", "prot"),
         (b"[vad]\nthreshold = nan\n", "vad.threshold"),
+        (
+            b"[vad]\nthresold = 0.4\n",
+            r"no such setting; did you mean vad.threshold\?",
+        ),
+        (b"max_sessions = 4\n", r"did you mean limits.max_sessions\?"),
+        (b"language = 'Germn'\n", r"^language: unknown language 'Germn'; did you mean 'de'"),
+        (b"allowed_origins = 'https://kiosk.lan'\n", "allowed_origins: must be a list"),
+        (
+            b"allowed_origins = ['kiosk.lan']\n",
+            r"allowed_origins.0: write it like https://.*'kiosk",
+        ),
+        (b"allowed_origins = ['https://kiosk.lan/page']\n", "allowed_origins.0: write it like"),
+        (b"allowed_hosts = ['http://kiosk.lan']\n", "allowed_hosts.0: write it like kiosk.lan"),
+        (b"[vad]\nsilence_duration_ms = 50\n", "vad.silence_duration_ms must be from 100"),
+        (b"[vad]\nprefix_padding_ms = 9000\n", "vad.prefix_padding_ms must be at most 5000"),
         (b"no toml", "TOML"),
         (b"\xff\xfe", "TOML"),
     ],
@@ -78,3 +93,10 @@ def test_an_empty_key_file_is_refused(tmp_path: Path) -> None:
     key = load_settings(api_key_file=file).load_api_key()
     assert key is not None
     assert key.get_secret_value() == "secret"
+
+
+def test_origins_and_hosts_as_they_are_written() -> None:
+    origins = ("https://a", "http://localhost:9000", "https://kiosk.lan/", "null", "app://obsidian")
+    hosts = ("kiosk.lan", "192.168.1.20", "[fe80::1]", "kiosk.lan:8080")
+    settings = load_settings(allowed_origins=origins, allowed_hosts=hosts)
+    assert (settings.allowed_origins, settings.allowed_hosts) == (origins, hosts)
