@@ -28,7 +28,7 @@ from agent.engine.factory import choose_engine, select_engine
 from agent.errors import ConfigError, ModelStoreError
 from agent.gateway.auth import load_key
 from agent.logs import configure_logging
-from agent.models.store import CACHE_ENV, ModelStore, cache_folder
+from agent.models.store import CACHE_ENV, SPACE_FACTOR, ModelStore, cache_folder
 
 _NVIDIA_SMI_TIMEOUT_S = 10.0
 
@@ -86,7 +86,7 @@ def examine(settings: Settings) -> list[Finding]:
         _engine(settings),
         *_extras(settings),
         *_models(),
-        _cache(),
+        _cache(settings),
         _gpu(),
         _address(settings),
         _api_key(settings),
@@ -173,17 +173,29 @@ def _models() -> Iterable[Finding]:
             yield Finding(name, State.NOTE, detail, fix)
 
 
-def _cache() -> Finding:
+def _cache(settings: Settings) -> Finding:
     try:
         folder = cache_folder()
+        absent = [status.model for status in ModelStore().list() if not status.present]
     except ModelStoreError as error:
         return Finding("cache", State.MISSING, str(error))
     existing = next(path for path in (folder, *folder.parents) if path.exists())
     if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
         fix = f"export {CACHE_ENV}=/a/folder/you/can/write"
         return Finding("cache", State.MISSING, f"{existing} cannot be written", fix)
-    free_gb = shutil.disk_usage(existing).free / 1e9
-    return Finding("cache", State.OK, f"{folder}, {free_gb:,.1f} GB free")
+    free_bytes = shutil.disk_usage(existing).free
+    detail = f"{folder}, {free_bytes / 1e9:,.1f} GB free"
+    needed_bytes = SPACE_FACTOR * sum(model.size_bytes for model in absent)
+    if free_bytes >= needed_bytes:
+        return Finding("cache", State.OK, detail)
+    # The other engine does without what comes from the store.
+    small = choose_engine(settings).engine is EngineName.SMALL
+    return Finding(
+        "cache",
+        State.MISSING if small else State.NOTE,
+        f"{detail}; fetching the models that are missing takes up to {needed_bytes / 1e9:,.1f} GB",
+        f"free some disk, or export {CACHE_ENV}=/a/folder/with/room",
+    )
 
 
 def _gpu() -> Finding:

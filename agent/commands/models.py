@@ -61,7 +61,8 @@ def verify(names: Sequence[str]) -> int:
         The exit status: 1 when one is not as it should be.
     """
     store, console = ModelStore(), Console()
-    chosen = names or [status.model.name for status in store.list() if status.present]
+    # Not only those that are complete: what is cut short is what this is to find.
+    chosen = names or [status.model.name for status in store.list() if status.folder.is_dir()]
     if not chosen:
         console.print("No models are here yet; fetch them with `voice-agent models pull NAME`.")
     broken = 0

@@ -71,6 +71,12 @@ def select_engine(settings: Settings) -> EngineSupervisor:
     if choice.engine is EngineName.GEMMA:
         if choice.model is None:
             raise ConfigError(f"model: no Gemma 4 is on this machine; {NAME_A_MODEL}")
+        # What is no path is a name on the hub, which only the hub knows.
+        if choice.model.startswith(("/", "./", "../", "~")) and not Path(choice.model).is_dir():
+            raise ConfigError(
+                f"model: there is no folder {choice.model}; give a folder with a checkpoint, "
+                "or a name on the hub such as google/gemma-4-E2B-it"
+            )
         if missing := _missing_packages():
             raise ConfigError(f"engine: {choice.reason}, but needs {missing}; {INSTALL_GEMMA}")
         spec = gemma_spec(settings, choice.model)

@@ -31,8 +31,8 @@ from agent.models.staging import Staging, WrongBytes, check_file
 
 CACHE_ENV = "VOICE_AGENT_CACHE"
 
-# Pieces, the file they are joined into and one wheel may lie side by side for a moment.
-_SPACE_FACTOR = 3
+SPACE_FACTOR = 3
+"""Pieces, the file they are joined into and one wheel may lie side by side for a moment."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,9 +246,9 @@ class ModelStore:
 
     def _check_space(self, model: Model, size_bytes: int) -> None:
         free_bytes = shutil.disk_usage(self._folder).free
-        if free_bytes < size_bytes * _SPACE_FACTOR:
+        if free_bytes < size_bytes * SPACE_FACTOR:
             raise ModelStoreError(
-                f"{model.name} needs {size_bytes * _SPACE_FACTOR / 1e6:.0f} MB of disk for a "
+                f"{model.name} needs {size_bytes * SPACE_FACTOR / 1e6:.0f} MB of disk for a "
                 f"moment and {size_bytes / 1e6:.0f} MB to stay, but only {free_bytes / 1e6:.0f} MB "
                 f"are free in {self._folder}; free some or set {CACHE_ENV} to another folder"
             )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import socket
 import subprocess
 import sys
@@ -129,6 +130,17 @@ def test_a_cache_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.Monk
     finding = find("cache")
     assert finding.state is State.MISSING
     assert "VOICE_AGENT_CACHE" in finding.fix
+
+
+def test_a_disk_without_room_for_the_models(monkeypatch: pytest.MonkeyPatch) -> None:
+    usage = shutil.disk_usage("/")
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=500_000_000))
+    finding = find("cache")
+    assert finding.state is State.MISSING
+    assert "0.5 GB free" in finding.detail
+    assert "VOICE_AGENT_CACHE" in finding.fix
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=10**9))
+    assert find("cache").state is State.OK
 
 
 def test_a_gpu_and_a_broken_driver(tmp_path: Path) -> None:

@@ -106,3 +106,6 @@ def test_verify_finds_what_is_wrong_and_says_how_to_repair_it(store: ModelStore)
     assert broken.exit_code == 1
     assert "tiny: model.bin has SHA-256" in broken.stdout
     assert "voice-agent models pull tiny" in broken.stdout
+    (folder / "model.bin").write_bytes(b"cut")
+    cut = runner.invoke(app, ["models", "verify"])
+    assert (cut.exit_code, "tiny: model.bin" in cut.stdout) == (1, True)

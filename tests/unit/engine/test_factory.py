@@ -70,6 +70,12 @@ def test_gemma_without_a_model_says_how_to_name_one(empty: dict[str, str], insta
         select_engine(Settings(engine=EngineName.GEMMA))
 
 
+@pytest.mark.parametrize("where", ["/no/such/folder", "./nothing", "~/nothing"])
+def test_a_folder_that_is_not_there_is_said_at_once(where: str, installed: None) -> None:
+    with pytest.raises(ConfigError, match=f"model: there is no folder {where}"):
+        select_engine(Settings(model=where))
+
+
 def test_gemma_without_its_packages_says_what_to_install(
     empty: dict[str, str], not_installed: None
 ) -> None:
