@@ -27,7 +27,7 @@ from agent.session.endpoint import Endpoint
 from agent.session.outbox import NewId, Outbox
 from agent.session.tokens import TokenEvent
 from agent.turns.machine import Action, Floor, next_state
-from agent.vad import events as seg
+from agent.vad import events as vad_events
 from agent.vad.segmenter import Segmenter
 
 # Enough marks for the longest silence limit (10 s) in pieces of 20 ms.
@@ -243,7 +243,7 @@ class Listening:
         """End the open turn when frames have stopped coming (mute, lost network)."""
         self._now = now
         if self.is_stalled(now):
-            self._handle(self._segmenter.stop(seg.StopReason.STALLED))
+            self._handle(self._segmenter.stop(vad_events.StopReason.STALLED))
 
     def receive_turn_score(self, number: int, probability: float, now: float) -> None:
         """Take how likely the speaker has finished in pause `number`; it may be over by now."""
@@ -264,12 +264,12 @@ class Listening:
         self._segmenter.silence_duration_ms = needed_ms
         silent_for = self._segmenter.silence_samples
         if silent_for >= needed_ms * SAMPLES_PER_MS and not self._segmenter.is_unsure:
-            self._handle(self._segmenter.stop(seg.StopReason.SILENCE))
+            self._handle(self._segmenter.stop(vad_events.StopReason.SILENCE))
 
     def commit(self, now: float) -> None:
         """End the open turn because the client says so."""
         self._now = now
-        self._handle(self._segmenter.stop(seg.StopReason.COMMITTED))
+        self._handle(self._segmenter.stop(vad_events.StopReason.COMMITTED))
 
     def commit_quiet(self, now: float) -> Turn:
         """Make a turn of the silence there is: nobody has spoken for too long.
@@ -305,25 +305,25 @@ class Listening:
         self._endpoint.configure(detection)
         self._handle(self._segmenter.configure(self._settings, manual=self._manual))
 
-    def _handle(self, events: Iterable[seg.SegmentEvent]) -> None:
+    def _handle(self, events: Iterable[vad_events.SegmentEvent]) -> None:
         for event in events:
             self._floor, action = next_state(self._floor, event)
             self._act(action, event)
 
-    def _act(self, action: Action, event: seg.SegmentEvent) -> None:
+    def _act(self, action: Action, event: vad_events.SegmentEvent) -> None:
         match action, event:
-            case Action.HEAR, seg.Heard(samples=samples, reached_back=reached_back):
+            case Action.HEAR, vad_events.Heard(samples=samples, reached_back=reached_back):
                 self._open_turn()
                 # Noise before the first word is nothing that a judge of pauses has learnt.
                 self._endpoint.hear(samples[reached_back:])
                 self._outbox.put(Hear(samples))
-            case Action.ANNOUNCE, seg.SpeechStarted(start_sample=start):
+            case Action.ANNOUNCE, vad_events.SpeechStarted(start_sample=start):
                 assert self._item_id is not None
                 self._announced = True
                 self._outbox.send(
                     server_events.speech_started(self._item_id, start // SAMPLES_PER_MS)
                 )
-            case Action.CUT, seg.Cut(keep_samples=keep):
+            case Action.CUT, vad_events.Cut(keep_samples=keep):
                 self._clips += 1
                 self._outbox.put(Cut(keep))
             case Action.START_EARLY_WORK, _:
@@ -341,7 +341,7 @@ class Listening:
                 self._outbox.put(Forget())
                 self._endpoint.over()
                 self._wait_as_usual()
-            case Action.END_TURN, seg.Stopped():
+            case Action.END_TURN, vad_events.Stopped():
                 self._endpoint.over()
                 self._wait_as_usual()
                 self._end_turn(event)
@@ -365,7 +365,7 @@ class Listening:
             self._clips = 1
             self._start_sample = self.position_sample - self._segmenter.turn_samples
 
-    def _end_turn(self, event: seg.Stopped) -> None:
+    def _end_turn(self, event: vad_events.Stopped) -> None:
         assert self._item_id is not None
         item_id, self._item_id = self._item_id, None
         if self._announced:

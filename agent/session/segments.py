@@ -19,7 +19,7 @@ from agent.config import VadSettings
 from agent.session.commands import Cut, Forget, Hear
 from agent.session.listening import Turn
 from agent.session.outbox import NewId, Outbox
-from agent.vad import events as seg
+from agent.vad import events as vad_events
 from agent.vad.segmenter import Segmenter
 
 PAUSE_MS = 400
@@ -131,26 +131,26 @@ class Segments:
         """End the open segment when audio has stopped coming (mute, lost network)."""
         self._now = now
         if self.is_stalled(now):
-            self._handle(self._segmenter.stop(seg.StopReason.STALLED))
+            self._handle(self._segmenter.stop(vad_events.StopReason.STALLED))
 
     def flush(self, now: float) -> None:
         """End the open segment: no more will come."""
         self._now = now
-        self._handle(self._segmenter.stop(seg.StopReason.COMMITTED))
+        self._handle(self._segmenter.stop(vad_events.StopReason.COMMITTED))
 
-    def _handle(self, events: Iterable[seg.SegmentEvent]) -> None:
+    def _handle(self, events: Iterable[vad_events.SegmentEvent]) -> None:
         for event in events:
             match event:
-                case seg.Heard(samples=samples):
+                case vad_events.Heard(samples=samples):
                     self._open()
                     self._outbox.put(Hear(samples))
-                case seg.Cut(keep_samples=keep_samples):
+                case vad_events.Cut(keep_samples=keep_samples):
                     self._clips += 1
                     self._outbox.put(Cut(keep_samples))
-                case seg.Misfire():
+                case vad_events.Misfire():
                     self._item_id = None
                     self._outbox.put(Forget())
-                case seg.Stopped():
+                case vad_events.Stopped():
                     self._end(event)
 
     def _open(self) -> None:
@@ -160,7 +160,7 @@ class Segments:
             self._start_sample = self._segmenter.position_sample - self._segmenter.turn_samples
             self._begun()
 
-    def _end(self, event: seg.Stopped) -> None:
+    def _end(self, event: vad_events.Stopped) -> None:
         assert self._item_id is not None
         item_id, self._item_id = self._item_id, None
         # Audio comes in real time, or nobody asks how long ago something was said.
