@@ -50,6 +50,8 @@ def load_object(text: str | bytes, what: str) -> dict[str, Any]:
     if not isinstance(raw, dict):
         raise InvalidEvent(f"{what} must be a JSON object", code="invalid_json")
     _check_size(raw, what)
+    if "\\u" in text:
+        _check_text(raw, what)
     return raw
 
 
@@ -76,6 +78,17 @@ def _check_size(raw: dict[str, Any], what: str) -> None:
             return
         level = below
     raise _too_much(f"{what} has objects or lists more than {MAX_DEPTH} deep in each other")
+
+
+def _check_text(raw: dict[str, Any], what: str) -> None:
+    """JavaScript cuts texts between the halves of a character, and JSON can say such a half."""
+    try:
+        json.dumps(raw, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        raise InvalidEvent(
+            f"{what} holds half of a surrogate pair, which is no text: send whole characters",
+            code="invalid_json",
+        ) from error
 
 
 def _too_much(message: str) -> InvalidEvent:

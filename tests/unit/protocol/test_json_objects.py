@@ -42,3 +42,11 @@ def test_what_is_no_object_is_refused(wrong: str | bytes) -> None:
     with pytest.raises(InvalidEvent, match=r"it (is not JSON|must be a JSON object)") as refused:
         load_object(wrong, "it")
     assert refused.value.code == "invalid_json"
+
+
+def test_whole_characters_are_taken_however_they_are_written() -> None:
+    for written in ('{"a": "\\ud83d\\ude00"}', '{"a": "\U0001f600"}', '{"a": "\\\\ud83d"}'):
+        assert load_object(written, "it") == json.loads(written)
+    for half in ('{"a": ["\\ud83d"]}', '{"\\ude00": 1}', b'{"a": "\\ud83d and so on"}'):
+        with pytest.raises(InvalidEvent, match="it holds half of a surrogate pair"):
+            load_object(half, "it")

@@ -10,7 +10,23 @@ import pytest
 
 from tests.helpers.session import SessionDriver
 
-VALUES: list[Any] = [None, 5, -1, 1.5, True, "", "x", [], [[]], ["x"], {}, {"type": []}, [{}], [5]]
+VALUES: list[Any] = [
+    None,
+    5,
+    -1,
+    1.5,
+    True,
+    "",
+    "x",
+    [],
+    [[]],
+    ["x"],
+    {},
+    {"type": []},
+    [{}],
+    [5],
+    "\ud800",
+]
 
 _TURN_DETECTION = {
     "type": "server_vad",
@@ -27,7 +43,8 @@ _INPUT = {
     "transcription": {"model": "any", "language": "en", "prompt": "names"},
     "turn_detection": _TURN_DETECTION,
 }
-_TOOL = {"type": "function", "name": "lamp", "description": "a lamp", "parameters": {}}
+_SCHEMA = {"type": "object", "properties": {"on": {"type": "boolean"}}}
+_TOOL = {"type": "function", "name": "lamp", "description": "a lamp", "parameters": _SCHEMA}
 _TEXT = {"type": "input_text", "text": "Hello"}
 _MESSAGE = {"id": "new", "type": "message", "role": "user", "status": "completed"}
 
@@ -110,5 +127,7 @@ def test_any_value_in_any_place_is_survived(event: dict[str, Any]) -> None:
             sent = driver.say(json.dumps(_with(event, path, value)))
             for error in (one["error"] for one in sent if one["type"] == "error"):
                 assert error["type"] == "invalid_request_error", (path, value)
+            for one in sent:
+                json.dumps(one, ensure_ascii=False).encode()
             driver.say({"type": "input_audio_buffer.clear"})
             assert driver.events[-1]["type"] == "input_audio_buffer.cleared", (path, value)
