@@ -123,10 +123,11 @@ class SessionDriver:
         try:
             self._session.start(self._now())
             self._carry_out()
-            async with asyncio.TaskGroup() as group:
-                group.create_task(self._read())
-                group.create_task(self._work())
-                group.create_task(self._send())
+            with self._services.loop_watch.needed():
+                async with asyncio.TaskGroup() as group:
+                    group.create_task(self._read())
+                    group.create_task(self._work())
+                    group.create_task(self._send())
         except* TransportClosed:
             pass  # the ordinary end; the transport says how
         finally:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from prometheus_client import Histogram
 
@@ -16,14 +18,28 @@ LONGEST_GAP_S = 1.0
 
 
 class LoopWatch:
-    """Watches one event loop."""
+    """Watches one event loop while there is a session; an idle server sleeps."""
 
     def __init__(self) -> None:
+        self._sessions = 0
+        self._needed = asyncio.Event()
         self._woke_s: float | None = None
         self._late_s = float("-inf")
 
+    @contextmanager
+    def needed(self) -> Iterator[None]:
+        """Watch while one session, or more, is in here."""
+        self._sessions += 1
+        self._needed.set()
+        try:
+            yield
+        finally:
+            self._sessions -= 1
+            if not self._sessions:
+                self._needed.clear()
+
     async def run(self, histogram: Histogram) -> None:
-        """Measure until cancelled.
+        """Measure while that is needed, until cancelled.
 
         Wakes are due at a fixed rate, and every one that was due is counted with its own delay:
         a loop blocked for 100 ms delays ten of them by 100, 90, 80, … ms, not one.
@@ -31,8 +47,13 @@ class LoopWatch:
         Args:
             histogram: Takes each delay, in seconds.
         """
-        due_s = time.monotonic() + PERIOD_S
         while True:
+            await self._needed.wait()
+            await self._watch(histogram)
+
+    async def _watch(self, histogram: Histogram) -> None:
+        due_s = time.monotonic() + PERIOD_S
+        while self._needed.is_set():
             await asyncio.sleep(max(0.0, due_s - time.monotonic()))
             self._woke_s = now_s = time.monotonic()
             histogram.observe(max(0.0, now_s - due_s))
@@ -41,6 +62,7 @@ class LoopWatch:
             due_s += PERIOD_S
             if now_s - due_s > LONGEST_GAP_S:
                 due_s = now_s + PERIOD_S
+        self._woke_s = None
 
     def stalled_within(self, period_s: float) -> bool:
         """Whether the loop stood still for longer than `STALL_S` in that time, or just did.

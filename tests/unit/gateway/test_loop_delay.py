@@ -35,8 +35,9 @@ async def delays_ms(monkeypatch, lateness_s: list[float]) -> list[float]:
     clock, observed = Clock(lateness_s), Observed()
     monkeypatch.setattr(loop_delay, "time", clock)
     monkeypatch.setattr(loop_delay.asyncio, "sleep", clock.sleep)
-    with pytest.raises(asyncio.CancelledError):
-        await loop_delay.LoopWatch().run(observed)
+    watch = loop_delay.LoopWatch()
+    with watch.needed(), pytest.raises(asyncio.CancelledError):
+        await watch.run(observed)
     return observed.delays_ms
 
 
@@ -64,7 +65,7 @@ async def test_who_asks_learns_that_the_loop_stood_still(monkeypatch):
         await clock.sleep(delay_s)
 
     monkeypatch.setattr(loop_delay.asyncio, "sleep", sleep)
-    with pytest.raises(asyncio.CancelledError):
+    with watch.needed(), pytest.raises(asyncio.CancelledError):
         await watch.run(Observed())
     # The wakes after the late one make up for it at once: it is as long ago as before.
     assert stalled == [False, False, True, True, True, True]
@@ -72,3 +73,37 @@ async def test_who_asks_learns_that_the_loop_stood_still(monkeypatch):
     assert not watch.stalled_within(0.01)
     clock.now_s += 0.01
     assert watch.stalled_within(0.01)  # it stands still now
+
+
+async def test_it_rests_while_there_is_no_session(monkeypatch):
+    clock, watch, observed = Clock([0.0] * 9), loop_delay.LoopWatch(), Observed()
+    monkeypatch.setattr(loop_delay, "time", clock)
+    pause = asyncio.sleep
+    steps = asyncio.Semaphore(0)
+
+    async def sleep(delay_s: float) -> None:
+        await steps.acquire()
+        await clock.sleep(delay_s)
+
+    async def wakes(count: int) -> int:
+        """Let it wake so often if it wants to; how often it did in all."""
+        for _ in range(count):
+            steps.release()
+            for _ in range(5):
+                await pause(0)
+        return len(observed.delays_ms)
+
+    monkeypatch.setattr(loop_delay.asyncio, "sleep", sleep)
+    running = asyncio.ensure_future(watch.run(observed))
+    assert await wakes(1) == 0
+    with watch.needed():
+        with watch.needed():
+            assert await wakes(1) == 2  # with the step that nobody took
+        assert await wakes(1) == 3
+    assert await wakes(3) == 4  # it was asleep when the last one left
+    clock.now_s += 5  # nobody watches: that is not known to be a stall
+    assert not watch.stalled_within(1.0)
+    with watch.needed():
+        assert await wakes(1) == 7  # with the two steps that nobody took
+    assert observed.delays_ms == [0.0] * 7
+    running.cancel()
