@@ -53,7 +53,8 @@ class WebSocketWire(WebSocketsSansIOProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Learn at once when the peer is slow: text then waits where it can be taken back."""
         super().connection_made(transport)
-        # Not 0: over TLS a transport pauses when as much as `high` waits, so always.
+        # Not 0: over TLS a transport pauses when as much as `high` waits, so always. Below the
+        # encryption 64 KiB more may wait, which uvloop lets nobody change.
         self.transport.set_write_buffer_limits(high=1)
         connection = transport.get_extra_info("socket")
         if connection is not None and hasattr(socket, "TCP_NOTSENT_LOWAT"):
