@@ -281,3 +281,41 @@ def test_random_pauses_never_send_text_of_a_dropped_answer(steps):
         e["response"]["status"] == "failed" for e in driver.events if e["type"] == "response.done"
     )
     assert len(never_sent & dropped) <= failed
+
+
+@given(
+    before=st.lists(st.sampled_from(["text", "hold", "release", "turn ends"]), max_size=8),
+    after=st.lists(st.sampled_from(["text", "hold", "release", "turn ends"]), max_size=8),
+)
+@settings(max_examples=100, deadline=None)
+def test_a_turn_whose_engine_dies_is_answered_unless_somebody_saw_text(before, after):
+    driver = paused()
+    is_over = False
+
+    def do(step: str) -> None:
+        nonlocal is_over
+        if step == "text" and driver.branches()[-1].branch_id not in done:
+            driver.text(f"{driver.branches()[-1].branch_id} ")
+        elif step in {"hold", "release"}:
+            driver.hold(held=step == "hold")
+        elif step == "turn ends" and not is_over:
+            driver.silence(320)
+            is_over = True
+
+    done: set[str] = set()
+    for step in before:
+        do(step)
+    was_seen = "response.output_text.delta" in types(driver.events)
+    first = driver.branches()[-1].branch_id
+    driver.fail()
+    done.add(first)
+    for step in (*after, "turn ends", "release"):
+        do(step)
+    if not was_seen:
+        assert driver.branches()[-1].branch_id != first
+        do("text")
+        driver.end()
+    response = only(driver.events, "response.done")["response"]
+    assert response["status"] == ("failed" if was_seen else "completed")
+    texts = [e["delta"] for e in driver.events if e["type"] == "response.output_text.delta"]
+    assert {text.strip() == first for text in texts} == {was_seen}
