@@ -88,6 +88,8 @@ class SessionDriver:
         self._intake: Intake = transport.intake or AudioIntake(self._session.input_format)
         max_waiting_bytes = services.settings.limits.max_waiting_bytes
         self._inbox = Inbox(self._max_audio_bytes(), max_waiting_bytes, events)
+        self._query = query
+        self._ends_with_close = self._shutting_down = False
         self._backlog_s = 0.0
         self._working = False
         self._outgoing: deque[dict[str, Any] | outputs.Close] = deque()
@@ -122,6 +124,7 @@ class SessionDriver:
         self._pause_scores = PauseScores(judge, self._receive_turn_score)
         try:
             self._session.start(self._now())
+            self._ends_with_close = self._query.translates
             self._carry_out()
             with self._services.loop_watch.needed():
                 async with asyncio.TaskGroup() as group:
@@ -134,7 +137,14 @@ class SessionDriver:
             self._end()
 
     async def shut_down(self, grace_s: float) -> None:
-        """Let an answer in progress end within `grace_s` seconds, then close with 1001."""
+        """Let an answer in progress end within `grace_s` seconds, then close with 1001.
+
+        In a translation session what was heard so far is translated.
+        """
+        self._shutting_down = True
+        if self._ends_with_close:
+            self._session.receive_event(SessionClose(type="session.close"), self._now())
+            self._carry_out()
         try:
             async with asyncio.timeout(grace_s):
                 await self._answered.wait()
@@ -179,11 +189,11 @@ class SessionDriver:
             self._something_to_send.clear()
             while self._outgoing:
                 output = self._outgoing.popleft()
-                if isinstance(output, outputs.Close):
+                if not isinstance(output, outputs.Close):
+                    await self._transport.send(output)
+                elif not self._shutting_down:
                     code = CLOSE_NORMAL if output.limit is None else CLOSE_POLICY
                     await self._transport.close(code, output.reason)
-                else:
-                    await self._transport.send(output)
 
     # ------------------------------------------------------------ input
 
@@ -367,6 +377,7 @@ class SessionDriver:
         )
 
     def _end(self) -> None:
+        self._ends_with_close = False
         self._alarm.cancel()
         self._hold.close()
         self._services.hub.close_stream(self._stream)

@@ -351,6 +351,24 @@ async def test_a_translation_is_heard_to_the_last_sample_and_closed(in_events: b
     assert "voice_agent_translation_backlog_seconds 0.0" in text
 
 
+async def test_a_shutdown_translates_what_was_said_in_the_middle_of_it() -> None:
+    transport, hub = MemoryTransport(), VadHub(make_scorer(ScorerName.WEBRTC))
+    services = Services(Settings(), CountingEngine(), hub, Metrics())
+    driver = SessionDriver("sess_1", transport, services, SessionQuery(translates=True))
+    running = asyncio.create_task(driver.run())
+    await transport.until("session.created")
+    transport.speak(buzz(1.0))
+    # Answered in order: when this is, the speech was heard, and nobody has said that it is over.
+    transport.say(type="session.update", session={})
+    await transport.until("session.updated")
+    await driver.shut_down(PATIENCE_S)
+    await running
+    await hub.close()
+    types = [transport.sent.get_nowait()["type"] for _ in range(transport.sent.qsize())]
+    assert types == ["session.output_transcript.delta", "session.closed"]
+    assert transport.closed_with == 1001
+
+
 async def test_events_of_a_conversation_have_no_place_in_a_translation() -> None:
     async with driven(ScriptedEngine(), query=SessionQuery(translates=True)) as transport:
         await transport.until("session.created")
