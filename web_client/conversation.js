@@ -7,12 +7,13 @@
  */
 
 import { Connection } from "./connection.js";
+import { itemEvent } from "./item-event.js";
 import { CLIENT_EVENT, SERVER_EVENT } from "./messages.js";
 import { sessionSettings, sourceSettings, targetSettings } from "./modes.js";
 import { Outbox } from "./outbox.js";
 import { INITIAL, addTyped, disconnect, reduce } from "./session.js";
 import { recreateEvents } from "./transcript.js";
-import { typedEvent, waitingEvents } from "./typed.js";
+import { waitingEvents } from "./typed.js";
 
 /** @typedef {import("./connection.js").ConnectionStatus} ConnectionStatus */
 /** @typedef {import("./modes.js").Languages} Languages */
@@ -145,7 +146,7 @@ export class Conversation {
     if (this.connection.status.state === "open" || !this.outbox.isEmpty) {
       // What was said before it may be being answered when it is sent.
       if (!this.outbox.isEmpty) this.outbox.push({ type: CLIENT_EVENT.responseCancel });
-      this.outbox.push(typedEvent(id, text));
+      this.outbox.push(itemEvent({ id, role: "user", text }));
       this.outbox.push({ type: CLIENT_EVENT.responseCreate });
       this.#drain();
     }

@@ -1,7 +1,8 @@
 // @ts-check
 /** The conversation as items for a new session, and as text for people. Pure functions. */
 
-import { CLIENT_EVENT, TEXT } from "./messages.js";
+import { itemEvent } from "./item-event.js";
+import { TEXT } from "./messages.js";
 import { isWaiting } from "./typed.js";
 
 /** @typedef {import("./passages.js").Passage} Passage */
@@ -9,22 +10,14 @@ import { isWaiting } from "./typed.js";
 
 /**
  * Events that tell a new session what was said in the one before: speech as its transcript, an
- * answer as far as it came. Items keep their ids, so none appears twice on the page.
+ * answer as far as it came.
  *
  * @param {readonly Entry[]} entries
  * @returns {object[]}
  */
 export function recreateEvents(entries) {
   const known = spoken(entries).filter((entry) => !isWaiting(entry) && entry.status !== "refused");
-  return known.map(({ id, role, text }) => ({
-    type: CLIENT_EVENT.itemCreate,
-    item: {
-      id,
-      type: "message",
-      role: role === "user" ? "user" : "assistant",
-      content: [{ type: role === "user" ? "input_text" : "output_text", text }],
-    },
-  }));
+  return known.map(itemEvent);
 }
 
 /**

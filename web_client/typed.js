@@ -6,32 +6,18 @@
  * of the conversation. One that was sent and not confirmed when the connection broke waits again.
  */
 
-import { CLIENT_EVENT } from "./messages.js";
+import { itemEvent } from "./item-event.js";
 
 /** @typedef {import("./session.js").Entry} Entry */
 
 /**
- * Everything that waits, as events for a session, in order. An event has the id of its item, so
- * that a refusal names it.
+ * Everything that waits, as events for a session, in order.
  *
  * @param {readonly Entry[]} entries
  * @returns {object[]}
  */
 export function waitingEvents(entries) {
-  return entries.filter(isWaiting).map(({ id, text }) => typedEvent(id, text));
-}
-
-/**
- * @param {string} id of the item
- * @param {string} text
- * @returns {object}
- */
-export function typedEvent(id, text) {
-  return {
-    type: CLIENT_EVENT.itemCreate,
-    event_id: id,
-    item: { id, type: "message", role: "user", content: [{ type: "input_text", text }] },
-  };
+  return entries.filter(isWaiting).map(itemEvent);
 }
 
 /** @param {Entry} entry */

@@ -248,6 +248,7 @@ async def test_items_are_recreated_as_far_as_they_came(modules: Page) -> None:
     )
     parse = TypeAdapter(RealtimeClientEvent).validate_python
     assert [parse(event).type for event in events] == ["conversation.item.create"] * 2
+    assert all(event["event_id"] == event["item"]["id"] for event in events)
     assert [(event["item"]["role"], event["item"]["content"]) for event in events] == [
         ("user", [{"type": "input_text", "text": "Hello there."}]),
         ("assistant", [{"type": "output_text", "text": "Good day."}]),
