@@ -11,11 +11,14 @@ import { activityOf } from "./session.js";
  * @param {import("./modes.js").Mode} what.mode
  * @param {import("./conversation.js").Turns} what.turns
  * @param {boolean} what.isTalking the button is held down
- * @param {{isOn: boolean, isStarting: boolean, isMuted: boolean}} what.microphone
+ * @param {{isOn: boolean, isStarting: boolean, isAsking: boolean, isMuted: boolean}}
+ *   what.microphone
  * @returns {Activity} the most pressing
  */
 export function shownActivity({ session, mode, turns, isTalking, microphone }) {
-  if (microphone.isStarting && !microphone.isOn) return "starting";
+  if (microphone.isStarting && !microphone.isOn) {
+    return microphone.isAsking ? "asking" : "starting";
+  }
   if (!session.ready) return "offline";
   if (isTalking && microphone.isOn) return "hearing";
   const activity = activityOf(session);

@@ -23,6 +23,20 @@ export async function listMicrophones() {
     .map(({ deviceId, label }) => ({ id: deviceId, label }));
 }
 
+/**
+ * Whether the browser opens a microphone without asking the person first.
+ *
+ * @returns {Promise<boolean>} false also where it does not tell: such browsers ask each time
+ */
+export async function microphoneIsAllowed() {
+  try {
+    const name = /** @type {PermissionName} */ ("microphone");
+    return (await navigator.permissions.query({ name })).state === "granted";
+  } catch {
+    return false;
+  }
+}
+
 /** The one chosen last, also on an earlier visit; empty for the system's choice. */
 export function chosenMicrophone() {
   return storage("localStorage")?.getItem(KEY) ?? "";

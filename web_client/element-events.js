@@ -162,7 +162,7 @@ export class Teller {
 
   /**
    * @param {readonly (import("./messages.js").Failure | null)[]} failures that there are now
-   * @param {{mode: import("./modes.js").Mode, kiosk: boolean}} place where they are shown
+   * @param {{kiosk: boolean}} place where they are shown
    */
   tellFailures(failures, place) {
     const before = this.failures;

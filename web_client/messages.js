@@ -113,8 +113,8 @@ export const FAILURE = Object.freeze({
     "This key cannot be sent by a browser. Use one of letters, digits and - . _ ~ only.",
 });
 
-/** After these a person can still write, where there is a box for it. */
-const TYPING_HELPS = new Set(
+/** After these a person can still write, where there is a box for it and a server that takes it. */
+export const TYPING_HELPS = new Set(
   /** @type {Failure[]} */ ([
     "insecure-origin",
     "microphone-missing",
@@ -157,14 +157,11 @@ const KIOSK_FAILURE = {
  * The sentence for a failure, in words that are true where it is shown.
  *
  * @param {Failure} failure
- * @param {{mode: import("./modes.js").Mode, kiosk: boolean}} place
- * @param {boolean} [isSent] what is typed reaches the server, now or once the page is connected
+ * @param {{kiosk: boolean}} place
  * @returns {string}
  */
-export function failureText(failure, { mode, kiosk }, isSent = true) {
-  if (kiosk) return KIOSK_FAILURE[failure] ?? FAILURE[failure];
-  const canType = mode === "conversation" && isSent && TYPING_HELPS.has(failure);
-  return canType ? `${FAILURE[failure]} Typing works.` : FAILURE[failure];
+export function failureText(failure, { kiosk }) {
+  return (kiosk ? KIOSK_FAILURE[failure] : null) ?? FAILURE[failure];
 }
 
 /** Sentences of the page itself. */
@@ -179,6 +176,7 @@ export const TEXT = Object.freeze({
   activity: Object.freeze({
     offline: "Not connected",
     idle: "Microphone is off",
+    asking: "Asking for the microphone",
     starting: "Starting the microphone",
     listening: "Listening",
     waiting: "Ready",
@@ -189,10 +187,12 @@ export const TEXT = Object.freeze({
     translating: "Translating",
     recognising: "Writing",
   }),
+  askingHint: "Your browser asks whether this page may use it: choose “Allow” there.",
   microphoneHint: "Press the round button and speak.",
   notSentHint: "What you say now is not sent. Wait until it says “Listening”.",
   keptHint: "You can speak: it is sent as soon as the page is connected.",
   trimmedHint: "Only the last 30 s of what you say are kept until the page is connected.",
+  typingWorks: "Typing works.",
   pushToTalk: "Push to talk",
   pushToTalkHint: "Hold the round button or the space bar while you speak.",
   holdToTalk: "Hold to talk",

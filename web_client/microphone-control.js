@@ -1,11 +1,19 @@
 // @ts-check
 /** The microphone as a person handles it: on and off, muted, another one, pulled out. */
 
-import { chosenMicrophone, listMicrophones, rememberMicrophone } from "./devices.js";
+import {
+  chosenMicrophone,
+  listMicrophones,
+  microphoneIsAllowed,
+  rememberMicrophone,
+} from "./devices.js";
 import { Microphone, MicrophoneError, microphoneObstacle } from "./microphone.js";
 
 /** @typedef {import("./devices.js").Device} Device */
 /** @typedef {import("./messages.js").Failure} Failure */
+
+/** Most microphones open sooner, and what is said of the question would only flash. */
+const ASKING_AFTER_MS = 500;
 
 /**
  * @typedef {object} MicrophoneControlHandlers
@@ -21,6 +29,8 @@ export class MicrophoneControl {
     /** @type {Microphone | null} */
     this.microphone = null;
     this.isStarting = false;
+    /** The browser asks the person, and nothing goes on before the answer. */
+    this.isAsking = false;
     this.isMuted = false;
     /** @type {Failure | null} */
     this.failure = microphoneObstacle();
@@ -65,6 +75,7 @@ export class MicrophoneControl {
     const { microphone } = this;
     this.microphone = null;
     this.isStarting = false;
+    this.isAsking = false;
     this.isMuted = false;
     if (this.failure === "microphone-silent") this.failure = null;
     this.handlers.onStream(null);
@@ -97,12 +108,18 @@ export class MicrophoneControl {
     this.attempt += 1;
     const attempt = this.attempt;
     const isWanted = () => attempt === this.attempt;
+    const answered = watchQuestion((isAsking) => {
+      if (!isWanted() || isAsking === this.isAsking) return;
+      this.isAsking = isAsking;
+      this.handlers.onChange();
+    });
     this.isStarting = true;
     this.handlers.onChange();
     try {
       const microphone = await Microphone.start(
         {
           onStream: (stream) => {
+            answered();
             if (isWanted()) this.handlers.onStream(stream);
           },
           onPiece: (pcm, level) => this.#onPiece(pcm, level),
@@ -123,6 +140,7 @@ export class MicrophoneControl {
       this.handlers.onStream(this.microphone?.stream ?? null);
       this.failure = notice === null ? error.failure : "microphone-lost";
     } finally {
+      answered();
       if (isWanted()) this.isStarting = false;
       this.handlers.onChange();
     }
@@ -154,4 +172,22 @@ export class MicrophoneControl {
     this.devices = await listMicrophones();
     this.handlers.onChange();
   }
+}
+
+/**
+ * Find out whether the browser asks the person for the microphone that is being opened.
+ *
+ * @param {(isAsking: boolean) => void} note
+ * @returns {() => void} to be called when it is open, or is not to be had
+ */
+function watchQuestion(note) {
+  let isOver = false;
+  const timer = setTimeout(async () => {
+    if (!(await microphoneIsAllowed()) && !isOver) note(true);
+  }, ASKING_AFTER_MS);
+  return () => {
+    isOver = true;
+    clearTimeout(timer);
+    note(false);
+  };
 }

@@ -2,7 +2,7 @@
 /** What is wrong, what to do about it, and what can be done here: above the round button. */
 
 import { button, element, part, setText } from "./dom.js";
-import { TEXT, expiryText, failureText, resetText, retryText } from "./messages.js";
+import { TEXT, TYPING_HELPS, expiryText, failureText, resetText, retryText } from "./messages.js";
 
 /** @typedef {import("./messages.js").Failure} Failure */
 /** @typedef {import("./view.js").Actions} Actions */
@@ -37,9 +37,8 @@ export function createNotices(actions) {
     /** @param {Model} model */
     render(model) {
       const { state, failure, retryAtMs } = model.connection;
-      const isSent = state !== "stopped";
       const sentence = (/** @type {Failure | null} */ what) =>
-        what ? failureText(what, model, isSent) : "";
+        what ? failureText(what, model) : "";
       connection.show(sentence(failure));
       const waitS = retryAtMs === null ? 0 : Math.ceil((retryAtMs - model.nowMs) / 1000);
       setText(countdown, state === "stopped" ? "" : retryText(waitS));
@@ -48,7 +47,7 @@ export function createNotices(actions) {
       again.hidden = model.kiosk || failure !== "session-ended";
       keyForm.hidden = model.kiosk || state !== "stopped" || !KEY_FAILURES.has(failure ?? "");
       reset.show(model.resetInS === null ? "" : resetText(model.resetInS));
-      microphone.show(sentence(model.microphoneFailure));
+      microphone.show(sentence(model.microphoneFailure), canType(model) ? TEXT.typingWorks : "");
       transport.show(sentence(model.transportNotice));
       network.show(sentence(model.networkIsSlow ? "network-slow" : null));
       const { error, expiry } = model.session;
@@ -57,15 +56,32 @@ export function createNotices(actions) {
   };
 }
 
+/**
+ * Whether somebody whose microphone does not work can write instead, and is answered.
+ *
+ * @param {Model} model
+ */
+function canType({ mode, kiosk, session, microphoneFailure }) {
+  const hasBox = mode === "conversation" && !kiosk;
+  return hasBox && session.ready && microphoneFailure !== null && TYPING_HELPS.has(microphoneFailure);
+}
+
 function createNotice() {
-  const text = element("p", { role: "alert" });
-  const node = part("notice", element("div", { className: "notice", hidden: true }, text));
+  const text = element("span", { role: "alert" });
+  // What comes and goes with the connection does not have the sentence said again.
+  const remark = element("span");
+  const paragraph = element("p", {}, text, new Text(" "), remark);
+  const node = part("notice", element("div", { className: "notice", hidden: true }, paragraph));
   return {
     node,
     text,
-    /** @param {string} sentence empty hides it */
-    show(sentence) {
+    /**
+     * @param {string} sentence empty hides it
+     * @param {string} [also] what is true beside it
+     */
+    show(sentence, also = "") {
       setText(text, sentence);
+      setText(remark, also);
       node.hidden = !sentence;
     },
   };

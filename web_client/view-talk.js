@@ -11,6 +11,8 @@ const MICROPHONE_PATH =
   "M12 15a4 4 0 0 0 4-4V6a4 4 0 0 0-8 0v5a4 4 0 0 0 4 4zM5 11a7 7 0 0 0 14 0M12 18v4M8.5 22h7";
 const STOP_PATH = "M7 7h10v10H7z";
 
+const IS_STARTING = new Set(["asking", "starting"]);
+
 /** @param {Actions} actions */
 export function createTalkButton(actions) {
   let isHeldToTalk = false;
@@ -67,7 +69,7 @@ export function createTalkButton(actions) {
       if (isHeldToTalk) node.setAttribute("aria-pressed", String(isTalking));
       else node.removeAttribute("aria-pressed");
       // Not `disabled`: that would take the keyboard's focus away.
-      node.setAttribute("aria-disabled", String(model.activity === "starting"));
+      node.setAttribute("aria-disabled", String(IS_STARTING.has(model.activity)));
     },
   };
 }

@@ -250,6 +250,7 @@ function isHeard({ turns, isTalking }) {
 function hintOf(model) {
   const { activity, turns, speechWhileOffline, microphoneIsOn, microphoneFailure } = model;
   if (activity === "offline") return microphoneIsOn ? OFFLINE_HINT[speechWhileOffline] : "";
+  if (activity === "asking") return TEXT.askingHint;
   if (model.kiosk) return ""; // it has no buttons that a hint could tell of
   if (activity === "muted") return TEXT.mutedHint;
   if (activity !== "idle" && activity !== "waiting") return "";

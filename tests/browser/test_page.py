@@ -242,6 +242,13 @@ async def test_the_note_about_the_engine_is_shown(page: Page) -> None:
         await take_pictures(page, "page-note")
 
 
+async def test_a_connection_that_is_on_its_way_is_shown(page: Page, server: BrowserServer) -> None:
+    await page.route_web_socket("**/v1/realtime*", lambda socket: None)  # opens, and says nothing
+    await page.goto(server.url)
+    await expect(page.get_by_text("Connecting", exact=True)).to_be_visible()
+    await take_pictures(page, "page-connecting")
+
+
 async def test_an_end_that_is_announced_is_shown(page: Page, server: BrowserServer) -> None:
     session = await open_page(page, server)
     await session.send(server_events.session_expiring("idle", 60.0))

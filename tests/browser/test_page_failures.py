@@ -148,17 +148,48 @@ async def test_sound_that_does_not_start_is_told(page: Page, server: BrowserServ
     assert await log.evaluate("log => log.scrollHeight > log.clientHeight && log.scrollTop === 0")
 
 
+ASKS = """
+const open = navigator.mediaDevices.getUserMedia.bind(navigator.mediaDevices);
+navigator.mediaDevices.getUserMedia = (constraints) =>
+  new Promise((answer) => { window.allow = () => answer(open(constraints)); });
+"""
+PERMISSION = """
+window.queried = new Promise((done) => {
+  navigator.permissions.query = async () => {
+    done();
+    return { state: "%s" };
+  };
+});
+"""
+
+
 async def test_a_microphone_that_is_asked_for_is_waited_for(
     page: Page, server: BrowserServer
 ) -> None:
-    await page.add_init_script(
-        "navigator.mediaDevices.getUserMedia = () => new Promise(() => {})"
-    )  # as while the browser asks
+    await page.add_init_script(ASKS + PERMISSION % "prompt")
     await page.goto(server.url)
     await server.next_session()
     await page.get_by_role("button", name=TALK).click()
-    await expect(page.get_by_role("status")).to_have_text("Starting the microphone")
+    await expect(page.get_by_role("status")).to_have_text("Asking for the microphone")
+    await expect(page.get_by_text("choose “Allow” there")).to_be_visible()
+    await take_pictures(page, "page-asking")
+    await page.evaluate("window.allow()")
+    await expect(page.get_by_role("status")).to_have_text("Listening")
+    await expect(page.get_by_text("choose “Allow” there")).to_have_count(0)
+
+
+async def test_a_microphone_that_is_allowed_already_is_not_asked_for(
+    page: Page, server: BrowserServer
+) -> None:
+    await page.add_init_script(ASKS + PERMISSION % "granted")
+    await page.goto(server.url)
+    await server.next_session()
+    await page.get_by_role("button", name=TALK).click()
+    await page.evaluate("window.queried")
     await take_pictures(page, "page-starting")
+    await expect(page.get_by_role("status")).to_have_text("Starting the microphone")
+    await page.evaluate("window.allow()")
+    await expect(page.get_by_role("status")).to_have_text("Listening")
 
 
 async def test_a_page_over_plain_http_says_why_it_cannot_record(
@@ -171,6 +202,36 @@ async def test_a_page_over_plain_http_says_why_it_cannot_record(
     await page.get_by_role("textbox").fill("Hello")
     await page.get_by_role("textbox").press("Enter")
     await session.until_event("response.create")
+
+
+@pytest.mark.parametrize("obstacle", ["key", "full"])
+async def test_that_typing_works_is_said_where_it_does(page: Page, obstacle: str) -> None:
+    await page.add_init_script(
+        "window.told = [];"
+        "document.addEventListener('failure', ({ detail }) => told.push(detail.message));"
+    )
+    typing = page.get_by_text("Typing works.")
+    async with (
+        browser_server(key=b"key" if obstacle == "key" else None, max_sessions=1) as server,
+        await page.context.browser.new_context() as first,
+    ):
+        if obstacle == "full":
+            await (await first.new_page()).goto(server.url)
+            await server.next_session()
+        await page.goto(f"http://insecure.test:{server.port}/")  # has no microphone
+        refusal = "asks for a key" if obstacle == "key" else "Every place on the server is taken"
+        await expect(alert(page).first).to_contain_text(refusal)
+        await expect(alert(page).last).to_contain_text("Open it over https")
+        await expect(typing).to_have_count(0)
+        await take_picture(page, f"page-insecure-{obstacle}")
+        if obstacle == "key":
+            await page.get_by_label("Server key").fill("key")
+            await page.get_by_role("button", name="Connect").click()
+        else:
+            await first.close()
+        await server.next_session()
+        await expect(typing).to_be_visible()
+        assert not any("Typing" in message for message in await page.evaluate("window.told"))
 
 
 async def test_a_server_that_goes_is_missed_and_found_again(
