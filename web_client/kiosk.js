@@ -4,6 +4,8 @@
  * one visitor before the next one comes.
  */
 
+import { microphoneIsAllowed } from "./devices.js";
+
 /** Looked at this often, which is also how exact its times are. */
 const STEP_MS = 500;
 /** The reset is announced this long before, so that somebody who reads can keep the page. */
@@ -112,12 +114,7 @@ export class Kiosk {
  * @returns {Promise<boolean>}
  */
 async function mayStartUnasked() {
-  try {
-    const name = /** @type {PermissionName} */ ("microphone");
-    if ((await navigator.permissions.query({ name })).state !== "granted") return false;
-  } catch {
-    return false; // Browsers that do not know this permission ask each time.
-  }
+  if (!(await microphoneIsAllowed())) return false;
   if (typeof AudioContext === "undefined") return false;
   const context = new AudioContext();
   const runs = await new Promise((settle) => {
@@ -126,6 +123,6 @@ async function mayStartUnasked() {
     look();
     setTimeout(() => settle(false), PROBE_MS);
   });
-  await context.close();
+  void context.close(); // one that has not started may never say that it is closed
   return runs;
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
+import pytest_asyncio
 from playwright.async_api import Page, expect
 
 from agent.gateway.transport import CLOSE_POLICY
@@ -21,10 +22,15 @@ from tests.helpers.browser_server import (
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
 
 
+@pytest_asyncio.fixture(autouse=True, loop_scope="session")
+async def _never_asked(page: Page) -> None:
+    """A browser that has not allowed the microphone yet: then one touch is always needed."""
+    await page.context.grant_permissions([])
+
+
 async def test_a_kiosk_starts_after_one_touch_and_forgets_the_visitor(
     page: Page, server: BrowserServer, complaints: list[str]
 ) -> None:
-    await page.context.grant_permissions([])  # as a browser that has not been asked yet
     await page.set_viewport_size({"width": 1080, "height": 1400})
     session = await open_page(page, server, "?kiosk&idle-seconds=6")
     tap = page.get_by_role("button", name="Touch to begin")
