@@ -38,8 +38,8 @@ from agent.errors import EngineError, EngineFailed, EngineUnavailable, LocalErro
 log = structlog.get_logger(__name__)
 
 _PATIENCE_AT_FIRST = 15
-"""So many times as long a new process may take to its first sign of life: it answers nothing while
-it imports its libraries, which takes minutes from a slow disk or on a busy machine."""
+"""So many times as long a process may give no sign of life until it is ready: it answers nothing
+while it imports libraries and builds models, minutes from a slow disk or on a busy machine."""
 
 
 class EngineState(StrEnum):
@@ -74,7 +74,7 @@ class EngineSupervisor(Engine):
         self._numbers = itertools.count(1)
         self._child: EngineChild | None = None
         self._beats_missed = 0
-        self._has_shown_life = False
+        self._is_loaded = False
         self._running: asyncio.Task[None] | None = None
 
     @property
@@ -182,7 +182,7 @@ class EngineSupervisor(Engine):
         beating = asyncio.create_task(self._beat(child))
         try:
             async for report in child.reports():
-                self._beats_missed, self._has_shown_life = 0, True
+                self._beats_missed = 0
                 match report:
                     case wire.Progress(doing=doing, fraction=fraction):
                         if not first.done():
@@ -190,6 +190,7 @@ class EngineSupervisor(Engine):
                     case wire.CannotStart(error=error):
                         self._cannot_start(error, first)
                     case wire.Ready():
+                        self._is_loaded = True
                         self._be_ready(child, first)
                     case _:
                         self._dispatch(report)
@@ -237,9 +238,9 @@ class EngineSupervisor(Engine):
 
     async def _beat(self, child: EngineChild) -> None:
         """Kill a process that shows no sign of life for some beats."""
-        self._beats_missed, self._has_shown_life = 0, False
+        self._beats_missed, self._is_loaded = 0, False
         while self._beats_missed < self._settings.heartbeats_missed * (
-            1 if self._has_shown_life else _PATIENCE_AT_FIRST
+            1 if self._is_loaded else _PATIENCE_AT_FIRST
         ):
             child.send(wire.Ping())
             await asyncio.sleep(self._settings.heartbeat_interval_s)

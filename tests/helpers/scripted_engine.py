@@ -15,8 +15,8 @@ has finished with the probability `n / 1000`. What it answers depends on the las
 Options (all may be left out): `gate`: a file that commits wait for; `answer_gate`: one that
 answers wait for; `crash_while`: a file while which exists the process kills itself when it
 starts; `cannot_start`: the message of an `EngineError` at the start; `deadly`: a word that kills
-the process when it is recognised; `import_s`: how long the process is deaf and dumb before its
-engine is there.
+the process when it is recognised; `import_s`, `build_s`: how long the process is deaf and dumb
+before its engine is there, and once it has said that it is being built.
 """
 
 from __future__ import annotations
@@ -84,6 +84,9 @@ class ScriptedEngine(Engine):
 
     async def start(self, progress: ProgressCallback) -> None:
         progress("Learning the script", 0.5)
+        if (build_s := float(str(self.options.get("build_s", 0)))) > 0:
+            await asyncio.sleep(0.1)  # it has been said
+            time.sleep(build_s)  # noqa: ASYNC251  # as libraries do that keep the interpreter
         if message := self.options.get("cannot_start"):
             raise EngineError(str(message))
         if (file := self.options.get("crash_while")) and exists(file):

@@ -234,8 +234,10 @@ async def test_an_engine_that_hangs_is_killed_and_replaced() -> None:
     assert text == "back "
 
 
-async def test_an_engine_whose_imports_take_long_is_waited_for() -> None:
-    async with running({"import_s": 1.2}, heartbeat_interval_s=0.5, heartbeats_missed=2) as engine:
+@pytest.mark.parametrize("begins_with", ["import_s", "build_s"])
+async def test_an_engine_that_takes_long_to_begin_is_waited_for(begins_with: str) -> None:
+    options: dict[str, object] = {begins_with: 1.2}
+    async with running(options, heartbeat_interval_s=0.5, heartbeats_missed=2) as engine:
         assert engine.restarts == 0
 
 
