@@ -52,8 +52,8 @@ async def test_a_turn_is_heard_and_answered_through_a_relay() -> None:
             await page.get_by_role("button", name="Start talking").click()
             words = page.locator(".entry.user .text")
             answer = page.locator(".entry.agent[data-status=done] .text")
-            await expect(answer.first).to_have_text(re.compile(r"\w"), timeout=90_000)
-            await expect(words.last).to_have_text(re.compile(r"\w"), timeout=90_000)
+            await expect(answer.first).to_have_text(re.compile(r"\w"))
+            await expect(words.last).to_have_text(re.compile(r"\w"))
             heard = " ".join(await words.all_text_contents())
             assert word_errors(clip.text, heard).rate <= 0.35
             await take_picture(page, "page-relayed")

@@ -12,12 +12,11 @@ from playwright.async_api import Page, expect
 from tests.embedding.conftest import KEY, FrontEnd, Sentence, check_heard_and_answered
 from tests.helpers.browser import chromium, collect_complaints, take_picture
 from tests.helpers.examples import EXAMPLES, SDK, NodeProject, node_project, require_sdk
+from tests.helpers.patience import PATIENCE_S
 from tests.helpers.server import RunningServer
 from tests.helpers.wer import word_errors
 
 pytestmark = [pytest.mark.models, pytest.mark.slow]
-
-TURN_TIMEOUT_MS = 60_000
 
 
 @pytest.fixture
@@ -75,7 +74,7 @@ async def _until_answered(page: Page, texts: list[str]) -> None:
     """Wait until all of it was heard, and the last of it answered."""
     heard = page.locator("[data-role=user]")
     words = sum(len(text.split()) for text in texts)
-    async with asyncio.timeout(TURN_TIMEOUT_MS / 1000):
+    async with asyncio.timeout(PATIENCE_S):
         while True:
             said = " ".join(await heard.all_text_contents())
             roles = await page.locator("[data-role]").evaluate_all(

@@ -68,10 +68,8 @@ async def test_a_phone_warns_once_and_then_has_a_microphone(
         await expect(page.get_by_text("Connected", exact=True)).to_be_visible()
         await page.get_by_role("button", name="Start talking").tap()
         words = page.locator(".entry.user .text")
-        await expect(words.last).to_have_text(re.compile(r"\w"), timeout=60_000)
-        await expect(page.locator(".entry.agent .text").last).to_have_text(
-            re.compile(r"\w"), timeout=60_000
-        )
+        await expect(words.last).to_have_text(re.compile(r"\w"))
+        await expect(page.locator(".entry.agent .text").last).to_have_text(re.compile(r"\w"))
         await take_picture(page, "example-phone")
         heard = " ".join(await words.all_text_contents())
         assert word_errors(sentences[0].text, heard).rate <= 0.35

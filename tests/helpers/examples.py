@@ -16,12 +16,12 @@ from pathlib import Path
 
 import pytest
 
+from tests.helpers.patience import PATIENCE_S
 from tests.helpers.speech import ROOT
 
 EXAMPLES = ROOT / "docs" / "examples"
 SDK = ROOT / "tests" / "sdk_js"
 SDK_BUNDLE = SDK / "node_modules" / "@openai" / "agents-realtime" / "dist" / "bundle"
-TIMEOUT_S = 90
 
 
 class Program:
@@ -52,7 +52,7 @@ class Program:
         """Wait for something that a regular expression matches."""
         with self._printed:
             self._printed.wait_for(
-                lambda: re.search(pattern, self.text) or not self._reader.is_alive(), TIMEOUT_S
+                lambda: re.search(pattern, self.text) or not self._reader.is_alive(), PATIENCE_S
             )
         found = re.search(pattern, self.text)
         assert found, f"{pattern!r} was not printed, but: {self.text}"
@@ -60,7 +60,7 @@ class Program:
 
     def until_done(self) -> list[str]:
         """Wait for its good end; all that it printed."""
-        status = self._process.wait(TIMEOUT_S)
+        status = self._process.wait(PATIENCE_S)
         self._reader.join(5)
         assert status == 0, self.text
         return self.lines

@@ -13,6 +13,7 @@ import soxr
 from openai import AsyncOpenAI
 
 from agent.audio.pcm import encode_pcm16
+from tests.helpers.patience import PATIENCE_S
 
 PIECE_SAMPLES = 4_800  # 200 ms at 24 kHz, as the protocol recommends
 
@@ -45,7 +46,7 @@ async def translate(
     transcription = {"model": "any"} | ({"language": spoken} if spoken else {})
     result = Translated()
     async with (
-        asyncio.timeout(120),
+        asyncio.timeout(PATIENCE_S),
         client.realtime.translations.connect(model="gpt-realtime-translate") as connection,
     ):
         audio = {"input": {"transcription": transcription}, "output": {"language": language}}

@@ -18,6 +18,7 @@ from scripts.turns_bench.figures import Tally
 from scripts.turns_bench.judging import Judge
 from scripts.turns_bench.playing import ServerAddress, play_pieces
 from scripts.turns_bench.settings import gap_s, turn_detections
+from tests.helpers.patience import PATIENCE_S
 from tests.helpers.server import RunningServer
 
 pytestmark = pytest.mark.models
@@ -37,7 +38,7 @@ async def run(*arguments: str) -> dict[str, dict[str, object]]:
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )
-    stdout, stderr = await asyncio.wait_for(process.communicate(), 120)
+    stdout, stderr = await asyncio.wait_for(process.communicate(), PATIENCE_S)
     assert process.returncode == 0, stderr.decode()
     return json.loads(stdout.splitlines()[-1])
 

@@ -19,6 +19,7 @@ from agent.client import connect
 from agent.client.player import Player
 from tests.helpers.cli import run
 from tests.helpers.hub_server import hub_server
+from tests.helpers.patience import PATIENCE_S
 from tests.helpers.server import RunningServer, running_server
 from tests.helpers.speech import Recording
 from tests.helpers.translating import in_a_row, translate
@@ -64,7 +65,7 @@ async def test_a_model_is_served_by_its_name_on_the_hub(tmp_path: Path) -> None:
 
 async def say(server: RunningServer, *names: str) -> list[dict[str, object]]:
     files = [SPOKEN / name for name in names]
-    done = await run("say", "--json", "--url", server.url, *files, timeout_s=120)
+    done = await run("say", "--json", "--url", server.url, *files)
     assert done.status == 0, done.stderr
     return done.lines
 
@@ -103,7 +104,7 @@ async def test_the_model_judges_the_pauses_of_a_speaker(server: RunningServer) -
             await player.play_silence(6.0, paced=True)
 
         speaking = asyncio.create_task(speak())
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(PATIENCE_S):
             async for event in session:
                 assert event["type"] != "error", event
                 text += event["delta"] if event["type"] == "response.output_text.delta" else ""
@@ -136,7 +137,7 @@ async def test_spoken_digits_are_captioned_while_they_are_spoken(server: Running
 
         speaking = asyncio.create_task(speak())
         live = 0
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(PATIENCE_S):
             async for event in session:
                 assert event["type"] != "error", event
                 if event["type"].endswith("transcription.delta"):

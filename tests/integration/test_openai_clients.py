@@ -11,6 +11,7 @@ import pytest
 from agents.realtime import RealtimeAgent, RealtimeRunner
 from openai import AsyncOpenAI
 
+from tests.helpers.patience import PATIENCE_S
 from tests.helpers.server import RunningServer
 from tests.helpers.speech import PIECE_S, recording, spoken_pieces
 from tests.helpers.wer import word_errors
@@ -52,7 +53,7 @@ async def test_openai_python_holds_two_spoken_turns(small_server: RunningServer)
         inputs = []
         for clip in (first, second):
             speaking = asyncio.create_task(_append(connection, clip.samples()))
-            transcript, answer, usage = await asyncio.wait_for(_one_turn(connection), 60)
+            transcript, answer, usage = await asyncio.wait_for(_one_turn(connection), PATIENCE_S)
             await speaking
             assert word_errors(clip.text, transcript).rate <= 0.35
             assert answer.strip()
@@ -127,7 +128,7 @@ async def test_openai_agents_holds_two_spoken_turns(small_server: RunningServer)
         errors = []
         for turn, clip in enumerate(clips, start=1):
             speaking = asyncio.create_task(_speak(session, clip.samples()))
-            history = await asyncio.wait_for(_until_answered(session, turn, errors), 60)
+            history = await asyncio.wait_for(_until_answered(session, turn, errors), PATIENCE_S)
             await speaking
             assert errors == []
             users = [item for item in history if item.role == "user"]

@@ -16,7 +16,7 @@ pytestmark = pytest.mark.models
 
 async def test_a_turn_in_real_time_is_answered_and_measured(small_server: RunningServer) -> None:
     clip = recording(at_least_s=2, at_most_s=4)
-    done = await run("say", "--json", "--url", small_server.url, clip.path, timeout_s=90)
+    done = await run("say", "--json", "--url", small_server.url, clip.path)
     assert done.status == 0, done.stderr
     line = done.lines[-1]
     assert word_errors(clip.text, line["transcript"]).rate <= 0.35

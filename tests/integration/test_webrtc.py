@@ -282,7 +282,7 @@ async def test_the_script_that_measures_words_lost(small_server: RunningServer):
         cwd=ROOT,
         stdout=asyncio.subprocess.PIPE,
     )
-    line, _ = await asyncio.wait_for(process.communicate(), 120)
+    line, _ = await asyncio.wait_for(process.communicate(), PATIENCE_S)
     assert process.returncode == 0
     figures = json.loads(line)
     assert figures["points"] == pytest.approx(

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from tests.helpers.patience import PATIENCE_S
 from tests.helpers.scripted_server import scripted_server, spoken_turn
 
 ROOT = Path(__file__).parents[2]
@@ -39,7 +40,7 @@ async def run(speech: Path, *arguments: str) -> tuple[int | None, str, str]:
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )
-    stdout, stderr = await asyncio.wait_for(process.communicate(), 60)
+    stdout, stderr = await asyncio.wait_for(process.communicate(), PATIENCE_S)
     return process.returncode, stdout.decode(), stderr.decode()
 
 
