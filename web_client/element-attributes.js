@@ -18,6 +18,21 @@
 import { DEFAULT_IDLE_S } from "./kiosk.js";
 import { modeOf } from "./modes.js";
 
+/**
+ * Take a property that a page set before the element's class was there: as the element's own it
+ * hides the one of the class.
+ *
+ * @param {HTMLElement} element
+ * @param {string} name
+ * @returns {unknown} Its value; undefined where there is none.
+ */
+export function takeEarly(element, name) {
+  if (!Object.hasOwn(element, name)) return undefined;
+  const value = Reflect.get(element, name);
+  Reflect.deleteProperty(element, name);
+  return value;
+}
+
 /** An element with these attributes and nothing else. */
 export class AttributedElement extends HTMLElement {
   static observedAttributes = [
@@ -30,6 +45,14 @@ export class AttributedElement extends HTMLElement {
     "kiosk",
     "idle-seconds",
   ];
+
+  /** What a page set of these before the element's class was there counts, too. */
+  takeEarlyProperties() {
+    for (const name of Object.keys(Object.getOwnPropertyDescriptors(AttributedElement.prototype))) {
+      const value = takeEarly(this, name);
+      if (value !== undefined) Reflect.set(this, name, value);
+    }
+  }
 
   /** Address of the server; empty where it is the one the page came from. */
   get src() {

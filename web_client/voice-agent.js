@@ -8,7 +8,7 @@
 import { shownActivity } from "./activity.js";
 import { Conversation } from "./conversation.js";
 import { saveFile } from "./dom.js";
-import { AttributedElement } from "./element-attributes.js";
+import { AttributedElement, takeEarly } from "./element-attributes.js";
 import { Teller, changesBetween } from "./element-events.js";
 import { loadKey, saveKey } from "./key-store.js";
 import { Kiosk } from "./kiosk.js";
@@ -192,7 +192,10 @@ export class VoiceAgent extends AttributedElement {
 
   /** The element enters a page. */
   connectedCallback() {
+    this.takeEarlyProperties();
     const server = this.#server();
+    const key = takeEarly(this, "key");
+    if (typeof key === "string") saveKey(server, key);
     const conversation = new Conversation(server, this.transport, {
       onChange: () => this.#update(),
       onStatus: (status) => this.#onStatus(status),

@@ -135,6 +135,27 @@ async def test_attributes_that_change_count_at_once(
     assert complaints == []
 
 
+SET_EARLY = """
+new MutationObserver((_, observer) => {
+  const agent = document.querySelector("voice-agent");
+  if (!agent) return;
+  observer.disconnect();
+  Object.assign(agent, { mode: "translation", language: "fr", key: "a-secret" });
+}).observe(document, { childList: true, subtree: true });
+"""
+
+
+async def test_properties_that_were_set_before_the_module_was_there_count(
+    page: Page, server: BrowserServer, complaints: list[str]
+) -> None:
+    server.key = b"a-secret"
+    await page.add_init_script(SET_EARLY)
+    session = await open_page(page, server, "")
+    assert session.query.translates
+    await expect(target_picker(page)).to_have_value("fr")
+    assert complaints == []
+
+
 async def test_it_is_styled_by_parts_and_variables(page: Page, server: BrowserServer) -> None:
     await open_page(page, server, "")
     await page.evaluate(
