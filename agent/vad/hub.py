@@ -55,6 +55,7 @@ class _Job:
     samples: list[Samples] = field(default_factory=list)
     probabilities: list[Probabilities] = field(default_factory=list)
     done: bool = False
+    error: Exception | None = None
 
     def take_share(self, frames: int) -> Samples:
         """Put about as many frames' worth of bytes through the intake (worker thread)."""
@@ -191,7 +192,11 @@ class VadHub:
         share = max(MIN_FRAMES_PER_STREAM, min(MAX_FRAMES_PER_STREAM, share))
         to_score: list[tuple[_Job, Samples, Probabilities]] = []
         for job in batch:
-            frames = _as_frames(job.take_share(share))
+            try:
+                frames = _as_frames(job.take_share(share))
+            except Exception as error:  # noqa: BLE001  # the boundary: it fails no other stream
+                job.error = error
+                continue
             probabilities = np.zeros(len(frames), dtype=np.float32)
             job.probabilities.append(probabilities)
             if job.scored and len(frames):
@@ -209,7 +214,9 @@ class VadHub:
     def _hand_out(self, batch: Sequence[_Job]) -> bool:
         """Resolve what is done; whether anything of the batch is left to do."""
         for job in batch:
-            if job.done and not job.future.done():
+            if job.error is not None:
+                self._fail([job], job.error)
+            elif job.done and not job.future.done():
                 job.future.set_result((_joined(job.samples), _joined(job.probabilities)))
         self._jobs = [job for job in self._jobs if not job.future.done()]
         if not self._jobs and not self._closed:

@@ -229,6 +229,25 @@ async def test_a_failing_model_fails_its_calls_and_the_hub_goes_on() -> None:
         assert scores.size > 28
 
 
+class BrokenIntake(AudioIntake):
+    """As a decoder is that meets what nobody thought of."""
+
+    def push(self, data: bytes | memoryview) -> Samples:
+        raise ZeroDivisionError("the intake broke")
+
+
+async def test_audio_that_cannot_be_taken_in_fails_no_other_stream() -> None:
+    async with running_hub() as (hub, _):
+        good = (hub.open_stream(), AudioIntake(PCM16_24K))
+        bad = (hub.open_stream(), BrokenIntake(PCM16_24K))
+        good_result, bad_result = await asyncio.gather(
+            hub.score(*good, audio(1)), hub.score(*bad, audio(1)), return_exceptions=True
+        )
+        assert not isinstance(good_result, BaseException)
+        assert good_result[1].size > 28
+        assert isinstance(bad_result, ZeroDivisionError)
+
+
 async def test_a_cancelled_call_is_dropped() -> None:
     async with running_hub() as (hub, scorer):
         scorer.may_go_on.clear()
