@@ -139,12 +139,12 @@ def test_the_settings_reach_the_engine_in_its_process() -> None:
     settings = Settings(
         temperature=0.1,
         max_output_tokens=9,
-        small={"context_tokens": 1024, "recognition_threads": 3},
+        small={"context_tokens": 1024, "recognition_threads": 3, "nice": 7},
     )
     spec = small_spec(settings)
     engine = create(json.loads(json.dumps(spec.options)))
     assert spec.factory == "agent.engine.small:create"
-    assert spec.nice == settings.small.nice == 10
+    assert spec.nice == 7
     assert engine.info.context_tokens == 1024
     assert dict(spec.options) == {
         "recognition_threads": 3,
