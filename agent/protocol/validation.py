@@ -32,28 +32,32 @@ def validate(model: type[Model], value: object, path: str) -> Model:
         return model.model_validate(value)
     except ValidationError as error:
         problem = error.errors()[0]
-        location = _public_location(problem["loc"])
+        location = _public_location(problem)
         param = ".".join([*([path] if path else []), *location])
         raise InvalidEvent(
-            _sentence(problem, location, model, path),
+            _sentence(problem, param, model, path),
             code="unknown_parameter" if problem["type"] == "extra_forbidden" else "invalid_value",
             param=param or None,
         ) from error
 
 
-def _public_location(location: tuple[int | str, ...]) -> list[str]:
+def _public_location(problem: Any) -> list[str]:
     """The path as a client knows it: without the names of union members."""
     members = {*_KINDS, "ChosenFunction", "int", "str", "constrained-int", "word", "ratio"}
-    return [
-        str(part)
-        for part in location
-        if part not in members and not str(part).startswith(("literal[", "dict[", "function-"))
+    location = [str(part) for part in problem["loc"]]
+    # An unknown field has the client's own name for it, whatever that is.
+    unknown = location[-1:] if problem["type"] == "extra_forbidden" else []
+    known = [
+        part
+        for part in location[: len(location) - len(unknown)]
+        if part not in members and not part.startswith(("literal[", "dict[", "function-"))
     ]
+    return known + unknown
 
 
-def _sentence(problem: Any, location: list[str], model: type[BaseModel], path: str) -> str:
+def _sentence(problem: Any, param: str, model: type[BaseModel], path: str) -> str:
     if problem["type"] == "extra_forbidden":
-        return f"unknown field {location[-1]!r}{_hint(problem, location, model, path)}"
+        return f"unknown field {problem['loc'][-1]!r}{_hint(problem, param, model, path)}"
     message: str = problem["msg"].removeprefix("Value error, ")[:_MAX_MESSAGE_CHARS]
     if problem["type"] == "model_type":
         message = "Input should be a JSON object"
@@ -66,12 +70,12 @@ def _sentence(problem: Any, location: list[str], model: type[BaseModel], path: s
     return message
 
 
-def _hint(problem: Any, location: list[str], model: type[BaseModel], path: str) -> str:
+def _hint(problem: Any, param: str, model: type[BaseModel], path: str) -> str:
     """What may have been meant by a field that there is not, or nothing."""
-    place = likely_place(model, path, location[-1])
+    place = likely_place(model, path, problem["loc"][-1])
     if place is None:
         return ""
-    if place != ".".join([*([path] if path else []), *location]):
+    if place != param:
         return f"; did you mean {place!r}?"
     # Another kind of the same object has it: a threshold is for server_vad only.
     kind = next((part for part in problem["loc"][::-1] if part in _KINDS), "this object")

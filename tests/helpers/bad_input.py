@@ -133,6 +133,13 @@ BAD_MESSAGES = [
         "unknown_parameter",
         "response_id",
     ),
+    Bad(
+        "unknown field with the name of a type",
+        _event(type="response.cancel", int=1),
+        "int",
+        "unknown_parameter",
+        "unknown field 'int'",
+    ),
     Bad("no session", _event(type="session.update"), "session", "invalid_value", "required"),
     Bad(
         "session is a string",
