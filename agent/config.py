@@ -45,6 +45,10 @@ class ScorerName(StrEnum):
     WEBRTC = "webrtc"
 
 
+MIN_SILENCE_MS, MAX_SILENCE_MS, MAX_PREFIX_PADDING_MS = 100, 10_000, 5_000
+"""What clients may set of `server_vad`."""
+
+
 class VadSettings(Group):
     """How speech is found. Times are rounded up to whole 32 ms frames."""
 
@@ -309,10 +313,12 @@ class Settings(BaseSettings):
     @model_validator(mode="after")
     def _sessions_can_begin_with_them(self) -> Settings:
         """What sessions begin with must be within what the protocol lets clients set."""
-        if not 100 <= self.vad.silence_duration_ms <= 10_000:
-            raise ValueError("vad.silence_duration_ms must be from 100 to 10000")
-        if self.vad.prefix_padding_ms > 5_000:
-            raise ValueError("vad.prefix_padding_ms must be at most 5000")
+        if not MIN_SILENCE_MS <= self.vad.silence_duration_ms <= MAX_SILENCE_MS:
+            raise ValueError(
+                f"vad.silence_duration_ms must be from {MIN_SILENCE_MS} to {MAX_SILENCE_MS}"
+            )
+        if self.vad.prefix_padding_ms > MAX_PREFIX_PADDING_MS:
+            raise ValueError(f"vad.prefix_padding_ms must be at most {MAX_PREFIX_PADDING_MS}")
         return self
 
     @classmethod

@@ -48,7 +48,7 @@ export class AttributedElement extends HTMLElement {
 
   /** What a page set of these before the element's class was there counts, too. */
   takeEarlyProperties() {
-    for (const name of Object.keys(Object.getOwnPropertyDescriptors(AttributedElement.prototype))) {
+    for (const name of Object.getOwnPropertyNames(AttributedElement.prototype)) {
       const value = takeEarly(this, name);
       if (value !== undefined) Reflect.set(this, name, value);
     }

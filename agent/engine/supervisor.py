@@ -74,7 +74,6 @@ class EngineSupervisor(Engine):
         self._numbers = itertools.count(1)
         self._child: EngineChild | None = None
         self._beats_missed = 0
-        self._is_loaded = False
         self._running: asyncio.Task[None] | None = None
 
     @property
@@ -190,7 +189,6 @@ class EngineSupervisor(Engine):
                     case wire.CannotStart(error=error):
                         self._cannot_start(error, first)
                     case wire.Ready():
-                        self._is_loaded = True
                         self._be_ready(child, first)
                     case _:
                         self._dispatch(report)
@@ -238,9 +236,9 @@ class EngineSupervisor(Engine):
 
     async def _beat(self, child: EngineChild) -> None:
         """Kill a process that shows no sign of life for some beats."""
-        self._beats_missed, self._is_loaded = 0, False
+        self._beats_missed = 0
         while self._beats_missed < self._settings.heartbeats_missed * (
-            1 if self._is_loaded else _PATIENCE_AT_FIRST
+            1 if self.state is EngineState.READY else _PATIENCE_AT_FIRST
         ):
             child.send(wire.Ping())
             await asyncio.sleep(self._settings.heartbeat_interval_s)

@@ -27,6 +27,7 @@ from pydantic import (
 )
 
 from agent.audio.pcm import AudioFormat, Encoding
+from agent.config import MAX_PREFIX_PADDING_MS, MAX_SILENCE_MS, MIN_SILENCE_MS
 from agent.languages import LanguageCode
 from agent.protocol.validation import validate
 
@@ -87,8 +88,8 @@ class ServerVad(WireModel):
 
     type: Literal["server_vad"] = "server_vad"
     threshold: float = Field(0.5, gt=0.0, lt=1.0)
-    prefix_padding_ms: int = Field(300, ge=0, le=5_000)
-    silence_duration_ms: int = Field(500, ge=100, le=10_000)
+    prefix_padding_ms: int = Field(300, ge=0, le=MAX_PREFIX_PADDING_MS)
+    silence_duration_ms: int = Field(500, ge=MIN_SILENCE_MS, le=MAX_SILENCE_MS)
     idle_timeout_ms: int | None = Field(None, ge=5_000, le=30_000)
     create_response: bool = True
     interrupt_response: bool = True
