@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import wave
 from collections.abc import AsyncIterator
@@ -24,6 +25,7 @@ SAID: dict[str, dict[str, str]] = json.loads((SPOKEN / "manifest.json").read_tex
 GREEDY = Limits(max_output_tokens=30, temperature=0)
 ANSWER = BranchRequest(BranchKind.ANSWER, limits=GREEDY)
 SETTINGS = ConversationSettings("Answer in one sentence.")
+NUMBERS = itertools.count()
 
 
 def clip(name: str) -> np.ndarray:
@@ -57,7 +59,7 @@ async def answer(engine: ManualEngine, conversation: Conversation) -> str:
     await engine.rest()
     got = await read(branch)
     assert got.error is None
-    conversation.adopt(branch, f"answer {id(branch)}", len(got.text))
+    conversation.adopt(branch, f"answer {next(NUMBERS)}", len(got.text))
     await engine.settle()
     return got.text
 
