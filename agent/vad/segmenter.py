@@ -270,6 +270,7 @@ class Segmenter:
         events: list[SegmentEvent] = [Heard(joined(pieces), max(0, held_samples - usual))]
         if self._manual:
             return events
+        self._last_turn.speak(samples)
         self._unannounced = pieces
         if self._continuing or self._speech_samples >= self._limits.min_speech:
             events.append(self._announce())

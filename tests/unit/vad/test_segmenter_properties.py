@@ -265,6 +265,22 @@ def test_no_speech_is_lost_and_no_turn_is_too_long(
     later=[(0.001, 0.0)] * 5 + [(0.05, 0.0)],
     quiet_frames=170,
 )
+@example(
+    # What comes later is a turn by itself, of one frame without any sound.
+    vad=VadSettings(
+        prefix_padding_ms=0,
+        reach_back_s=1.0,
+        hearing_after_ms=0,
+        min_speech_ms=0,
+        misfire_silence_ms=0,
+        early_pause_ms=0,
+        silence_duration_ms=0,
+    ),
+    speech_frames=1,
+    speech_level=1.0,
+    later=[(0.0, 0.5), (0.0, 0.0), (1.0, 0.0)],
+    quiet_frames=0,
+)
 def test_nothing_said_soon_after_a_turn_is_lost_if_the_speaker_goes_on(
     vad: VadSettings,
     speech_frames: int,
@@ -290,13 +306,17 @@ def test_nothing_said_soon_after_a_turn_is_lost_if_the_speaker_goes_on(
     for _ in range(silence_frames):
         frame(0.0, 0.0)
     [turn] = machine.listener.turns
+    may_be_a_turn = min(limits.recent_go_on_probability, limits.resume_probability)
+    loudest = speech_level
     louder: list[int] = []
     for level, probability in [*later, *[(0.0, 0.0)] * quiet_frames]:
         position = machine.segmenter.position_sample
         # A hair over 10 dB below the speech, and within half a second of the turn's end.
-        if level >= speech_level * 0.3163 and position - turn.end < 8_000:
+        if level >= loudest * 0.3163 and position - turn.end < 8_000:
             louder.append(position)
         frame(level, probability)
+        if probability >= may_be_a_turn:  # whose speech counts from then on
+            loudest = max(loudest, level)
     opens_at = machine.segmenter.position_sample + limits.hearing_after
     speak()
     machine.do(Stop(StopReason.COMMITTED))
